@@ -1,0 +1,1 @@
+//! Leader epoch cache.
