@@ -95,6 +95,8 @@ codes! {
     NotController = 41, "NOT_CONTROLLER", Refresh;
     /// The request contradicts itself or lacks something.
     InvalidRequest = 42, "INVALID_REQUEST", GiveUp;
+    /// The record batch's format version is not supported.
+    UnsupportedForMessageFormat = 43, "UNSUPPORTED_FOR_MESSAGE_FORMAT", GiveUp;
     /// A policy refuses the request.
     PolicyViolation = 44, "POLICY_VIOLATION", GiveUp;
     /// A batch's sequence leaves a gap to the last one of this producer.
@@ -111,6 +113,8 @@ codes! {
     FencedLeaderEpoch = 74, "FENCED_LEADER_EPOCH", Refresh;
     /// The request names a newer leader epoch than the broker knows yet.
     UnknownLeaderEpoch = 75, "UNKNOWN_LEADER_EPOCH", Retry;
+    /// The record batch's compression is not known.
+    UnsupportedCompressionType = 76, "UNSUPPORTED_COMPRESSION_TYPE", GiveUp;
     /// The request names an older registration of a broker.
     StaleBrokerEpoch = 77, "STALE_BROKER_EPOCH", GiveUp;
     /// Offsets of the request are not available yet on this leader.

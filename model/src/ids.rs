@@ -99,7 +99,8 @@ macro_rules! identity {
 
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let hex: String = text.chars().filter(|c| *c != '-').collect();
-                if hex.len() != 32 {
+                // A sign is no digit, though the standard parser takes one.
+                if hex.len() != 32 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(ParseIdError);
                 }
                 u128::from_str_radix(&hex, 16).map(Self).map_err(|_| ParseIdError)
