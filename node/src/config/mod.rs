@@ -1,0 +1,233 @@
+//! A node's configuration: TOML with Kafka's property names.
+//!
+//! [`Config::load`] reads a file and either returns a whole, checked configuration or *all* that is wrong with it.
+//! `table.rs` lists every property; `source.rs` reads TOML; `property.rs` checks one value; `build.rs` checks how the
+//! values fit together. Nothing here starts or opens anything.
+
+mod address;
+mod build;
+mod error;
+mod property;
+mod reference;
+mod source;
+mod suggest;
+mod table;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use vltava_model::{ClusterId, NodeId};
+
+pub use address::{Address, Listener, ListenerName, Listeners, Voter};
+pub use error::{ConfigError, ConfigErrors};
+pub use property::{Fallback, Group, Kind, Property, parse_duration, parse_size};
+pub use reference::reference_markdown;
+pub use source::Setting;
+pub use suggest::nearest;
+pub use table::properties;
+
+/// The largest config file that is read; a larger one is a mistake.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What a node does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Roles {
+    /// It keeps the cluster's metadata.
+    Controller,
+    /// It keeps partitions.
+    Broker,
+    /// It does both.
+    Both,
+}
+
+impl Roles {
+    /// Whether it keeps the cluster's metadata.
+    pub const fn controller(self) -> bool {
+        matches!(self, Self::Controller | Self::Both)
+    }
+
+    /// Whether it keeps partitions.
+    pub const fn broker(self) -> bool {
+        matches!(self, Self::Broker | Self::Both)
+    }
+}
+
+/// A node's configuration, checked: every part of it is legal, and the parts fit together.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Where it came from, for messages.
+    pub origin: String,
+    /// This node.
+    pub node_id: NodeId,
+    /// What it does.
+    pub roles: Roles,
+    /// The cluster that it must belong to, if that was said.
+    pub cluster_id: Option<ClusterId>,
+    /// Where it stands.
+    pub rack: Option<String>,
+    /// Where it listens. Holds GRPC for a broker and CONTROLLER for a controller, always.
+    pub listeners: Listeners,
+    /// Under which addresses others reach it: all of `listeners` that others need, none of them a wildcard.
+    pub advertised: Listeners,
+    /// The controllers that form the cluster; at least one.
+    pub voters: Vec<Voter>,
+    /// Directories and what happens in them.
+    pub storage: StorageConfig,
+    /// How the controller quorum behaves.
+    pub controller: ControllerConfig,
+    /// How a broker behaves.
+    pub broker: BrokerConfig,
+    /// How partitions are replicated.
+    pub replication: ReplicationConfig,
+    /// Bounds.
+    pub limits: LimitsConfig,
+    /// What topics get that do not say otherwise.
+    pub topics: TopicsConfig,
+    /// What is legal and probably not meant: to be logged at start.
+    pub warnings: Vec<String>,
+}
+
+/// Directories and what happens in them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StorageConfig {
+    /// `log.dirs`; at least one, none of them twice.
+    pub log_dirs: Vec<PathBuf>,
+    /// `metadata.log.dir`.
+    pub metadata_dir: PathBuf,
+    /// `log.journal.file.bytes`.
+    pub journal_file_bytes: u64,
+    /// `log.journal.max.append.bytes`.
+    pub journal_max_append_bytes: u64,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `num.recovery.threads.per.data.dir`.
+    pub recovery_threads_per_dir: usize,
+    /// `log.dir.free.bytes.min`.
+    pub free_bytes_min: u64,
+}
+
+/// How the controller quorum behaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ControllerConfig {
+    /// `controller.quorum.election.timeout.ms`.
+    pub election_timeout: Duration,
+    /// `controller.quorum.heartbeat.interval.ms`; at most a third of the election timeout.
+    pub heartbeat_interval: Duration,
+    /// `controller.quorum.request.timeout.ms`.
+    pub request_timeout: Duration,
+    /// `metadata.log.max.records.between.snapshots`.
+    pub records_between_snapshots: u64,
+    /// `leader.imbalance.check.interval.seconds`.
+    pub leader_imbalance_check_interval: Duration,
+    /// `auto.leader.rebalance.enable`.
+    pub auto_leader_rebalance: bool,
+    /// `max.partitions`.
+    pub max_partitions: u64,
+}
+
+/// How a broker behaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BrokerConfig {
+    /// `broker.heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// `broker.session.timeout.ms`; more than twice the heartbeat interval. The controller uses it too.
+    pub session_timeout: Duration,
+    /// `controlled.shutdown.timeout.ms`.
+    pub controlled_shutdown_timeout: Duration,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration: Duration,
+    /// `request.timeout.ms`.
+    pub request_timeout: Duration,
+}
+
+/// How partitions are replicated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReplicationConfig {
+    /// `replica.lag.time.max.ms`.
+    pub lag_time_max: Duration,
+    /// `replica.fetch.response.max.bytes`.
+    pub fetch_response_max_bytes: u64,
+    /// `replica.fetch.backoff.ms`.
+    pub fetch_backoff: Duration,
+}
+
+/// Bounds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitsConfig {
+    /// `num.io.threads`: threads that own partitions, at least 1.
+    pub io_threads: usize,
+    /// `num.network.threads`: threads that serve connections, at least 1.
+    pub network_threads: usize,
+    /// `queued.max.requests`: for each thread that owns partitions.
+    pub queued_max_requests: usize,
+    /// `queued.max.request.bytes`: in all.
+    pub queued_max_request_bytes: u64,
+    /// `max.connections`.
+    pub max_connections: usize,
+    /// `fetch.max.bytes`.
+    pub fetch_max_bytes: u64,
+}
+
+/// What topics get that do not say otherwise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicsConfig {
+    /// `num.partitions`.
+    pub num_partitions: u32,
+    /// `default.replication.factor`.
+    pub default_replication_factor: u32,
+    /// The topic configs that the file sets for all topics, by the names that topics give them (`retention.ms`, where
+    /// the file says `log.retention.ms`). Those that the file does not set are absent.
+    pub configs: BTreeMap<String, String>,
+}
+
+impl Config {
+    /// Reads a file. Relative directories in it are relative to the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::load_with(path, Vec::new())
+    }
+
+    /// Reads a file and lets `overrides` win over what stands in it.
+    pub fn load_with(path: &Path, overrides: Vec<(String, Setting)>) -> Result<Self, ConfigErrors> {
+        let origin = path.display().to_string();
+        let text = read(path).map_err(|(problem, advice)| {
+            ConfigErrors(vec![ConfigError {
+                origin: origin.clone(),
+                line: None,
+                key: None,
+                problem,
+                advice: advice.into(),
+            }])
+        })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        build::from_text(&origin, base, &text, overrides)
+    }
+
+    /// Reads the text of a file: `origin` names it in messages, relative directories are relative to `base`.
+    pub fn parse(origin: &str, base: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        build::from_text(origin, base, text, Vec::new())
+    }
+
+    /// Makes a configuration from settings by name, with the checks that a file gets.
+    pub fn from_settings(
+        origin: &str,
+        base: &Path,
+        settings: Vec<(String, Setting)>,
+    ) -> Result<Self, ConfigErrors> {
+        build::from_text(origin, base, "", settings)
+    }
+}
+
+fn read(path: &Path) -> Result<String, (String, &'static str)> {
+    let here = "name a config file that exists; deploy/examples/ has some to start from";
+    let size = std::fs::metadata(path).map_err(|error| (format!("cannot be read: {error}"), here))?.len();
+    if size > MAX_FILE_BYTES {
+        return Err((format!("is {size} bytes long"), "name a config file; none is longer than 1 MiB"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| (format!("cannot be read: {error}"), here))?;
+    String::from_utf8(bytes).map_err(|_| ("is not text in UTF-8".into(), "name a TOML file"))
+}
+
+#[cfg(test)]
+mod tests;
