@@ -223,6 +223,14 @@ impl Offset {
     }
 }
 
+impl Sequence {
+    /// The number `records` further on; 0 comes after 2^31 - 1.
+    #[must_use]
+    pub const fn advance(self, records: u32) -> Self {
+        Self(((self.0 as u64 + records as u64) & i32::MAX as u64) as u32)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,5 +249,12 @@ mod tests {
         assert_eq!(Offset::from_wire(-1), None);
         assert_eq!(Offset::MAX.checked_add(1), None);
         assert_eq!(Offset::new(3).since(Offset::new(5)), 0);
+    }
+
+    #[test]
+    fn sequences_wrap_at_31_bits() {
+        assert_eq!(Sequence::new(7).advance(3), Sequence::new(10));
+        assert_eq!(Sequence::new(i32::MAX as u32).advance(1), Sequence::ZERO);
+        assert_eq!(Sequence::new(i32::MAX as u32 - 1).advance(5), Sequence::new(3));
     }
 }

@@ -71,14 +71,9 @@ pub struct ProducerStamp {
 }
 
 impl ProducerStamp {
-    /// The sequence number that lies `records` behind `sequence`, in the 31 bits that wrap.
-    pub const fn advance(sequence: Sequence, records: u32) -> Sequence {
-        Sequence::new(((sequence.get() as u64 + records as u64) & (i32::MAX as u64)) as u32)
-    }
-
     /// The number of the last of `record_count` records; `record_count` is at least 1.
     pub const fn last_sequence(&self, record_count: u32) -> Sequence {
-        Self::advance(self.base_sequence, record_count.saturating_sub(1))
+        self.base_sequence.advance(record_count.saturating_sub(1))
     }
 }
 
@@ -148,9 +143,7 @@ impl BatchHeader {
         Ok(Self {
             base_offset,
             length,
-            leader_epoch: u32::try_from(i32::from_be_bytes(field(header, LEADER_EPOCH_AT)))
-                .ok()
-                .map(LeaderEpoch::new),
+            leader_epoch: read_leader_epoch(header)?,
             crc: u32::from_be_bytes(field(header, CRC_AT)),
             compression: Compression::from_number((attributes & COMPRESSION_MASK) as u8)?,
             timestamp_type: if attributes & LOG_APPEND_TIME_BIT == 0 {
@@ -218,6 +211,15 @@ pub(super) fn leader_epoch_to_wire(epoch: Option<LeaderEpoch>) -> [u8; 4] {
     let Some(epoch) = epoch else { return (-1i32).to_be_bytes() };
     assert!(epoch.get() <= i32::MAX as u32, "leader epoch {epoch} does not fit Kafka's field");
     epoch.get().to_be_bytes()
+}
+
+fn read_leader_epoch(header: &[u8; HEADER_BYTES]) -> Result<Option<LeaderEpoch>, BatchError> {
+    match i32::from_be_bytes(field(header, LEADER_EPOCH_AT)) {
+        -1 => Ok(None),
+        epoch => u32::try_from(epoch)
+            .map(|epoch| Some(LeaderEpoch::new(epoch)))
+            .map_err(|_| BatchError::Malformed("the leader epoch is negative")),
+    }
 }
 
 fn read_length(header: &[u8; HEADER_BYTES]) -> Result<usize, BatchError> {

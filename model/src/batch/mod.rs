@@ -7,15 +7,24 @@
 //! - `header`: the 61 bytes in front.  - `record`, `varint`: one record.  - `reader`: all records of a batch.
 //! - `builder`: makes batches.  - `compression`: the codecs.  - `error`: what can be wrong.
 
+mod builder;
 mod compression;
 mod error;
 mod header;
+mod reader;
+mod record;
+#[cfg(test)]
+mod tests;
+mod varint;
 
 use bytes::{Bytes, BytesMut};
 
+pub use builder::BatchBuilder;
 pub use compression::Compression;
 pub use error::BatchError;
 pub use header::{BatchHeader, HEADER_BYTES, MAGIC, PREFIX_BYTES, ProducerStamp, TimestampType};
+pub use reader::{MAX_DECOMPRESSED_BYTES, Records, RecordsSummary};
+pub use record::{MAX_RECORD_HEADERS, Record, RecordHeader, record_len_bound};
 
 use crate::{LeaderEpoch, Offset};
 
