@@ -1,0 +1,291 @@
+//! Snapshots as files, the newest two. What is in them only the state machine knows.
+//!
+//! `<entries covered, 20 digits>-<term, 20 digits>.snapshot` holds, little-endian: `magic [8], version u32, meta length
+//! u32, data length u64, meta (JSON), data, CRC-32C u32 of all before it`. A file gets its name only when it is durable.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use tokio::sync::watch;
+
+use crate::error::OpenError;
+use crate::files;
+use crate::types::{Position, RaftSnapshotMeta};
+
+const MAGIC: &[u8; 8] = b"VLSNAP01";
+const VERSION: u32 = 1;
+const HEAD_BYTES: usize = 24;
+const SUFFIX: &str = ".snapshot";
+const DAMAGED: &str = ".damaged";
+/// The newest, and one more in case its medium fails.
+const KEPT: usize = 2;
+
+/// A snapshot read back: what it covers, and the state machine's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSnapshot {
+    /// The last entry it covers, the voters as of it, its id.
+    pub meta: RaftSnapshotMeta,
+    /// What the state machine wrote.
+    pub data: Vec<u8>,
+}
+
+/// The snapshots of one directory. Every call blocks.
+#[derive(Debug)]
+pub struct SnapshotStore {
+    directory: PathBuf,
+    /// The name of the newest one; the lock orders writers.
+    newest: Mutex<Option<Name>>,
+    durable: watch::Sender<Option<u64>>,
+}
+
+impl SnapshotStore {
+    /// Opens `directory`, creating it if need be, and finds the newest snapshot that is whole. Ones that are not are set
+    /// aside, with a warning, under a name that ends in `.damaged`; whether an older one will do is the caller's to judge.
+    pub fn open(directory: &Path) -> Result<(Self, Option<StoredSnapshot>), OpenError> {
+        files::create_directory(directory).map_err(OpenError::io("create", directory))?;
+        for name in list(directory, files::TEMPORARY).map_err(OpenError::io("list", directory))? {
+            let path = directory.join(name);
+            fs::remove_file(&path).map_err(OpenError::io("remove", &path))?;
+        }
+        let mut newest = None;
+        for name in names(directory).map_err(OpenError::io("list", directory))? {
+            let path = directory.join(name.file());
+            match load(&path).map_err(OpenError::io("read", &path))? {
+                Ok(snapshot) if name == Name::of(&snapshot.meta) => {
+                    newest = Some((name, snapshot));
+                    break;
+                }
+                Ok(_) => set_aside(directory, name, "its name is another's")?,
+                Err(why) => set_aside(directory, name, &why)?,
+            }
+        }
+        let durable = newest.as_ref().and_then(|(_, s)| s.meta.last_log_id.map(|id| id.index));
+        let store = Self {
+            directory: directory.to_owned(),
+            newest: Mutex::new(newest.as_ref().map(|(name, _)| *name)),
+            durable: watch::channel(durable).0,
+        };
+        Ok((store, newest.map(|(_, snapshot)| snapshot)))
+    }
+
+    /// The last index that a durable snapshot covers, as it grows.
+    pub fn durable_index(&self) -> watch::Receiver<Option<u64>> {
+        self.durable.subscribe()
+    }
+
+    /// Makes a snapshot durable, unless one that covers more is there already, and removes those that are too many.
+    pub fn save(&self, meta: &RaftSnapshotMeta, data: &[u8]) -> io::Result<()> {
+        let mut newest = self.newest.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let name = Name::of(meta);
+        if newest.is_some_and(|newest| newest > name) {
+            return Ok(());
+        }
+        let meta_json = serde_json::to_vec(meta)?;
+        let mut head = Vec::with_capacity(HEAD_BYTES + meta_json.len());
+        head.extend_from_slice(MAGIC);
+        head.extend_from_slice(&VERSION.to_le_bytes());
+        head.extend_from_slice(&(meta_json.len() as u32).to_le_bytes());
+        head.extend_from_slice(&(data.len() as u64).to_le_bytes());
+        head.extend_from_slice(&meta_json);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&head), data);
+        files::replace_file(&self.directory, &name.file(), &[&head, data, &crc.to_le_bytes()])?;
+        *newest = Some(name);
+        self.durable.send_replace(meta.last_log_id.map(|id| id.index));
+        for old in names(&self.directory)?.into_iter().skip(KEPT) {
+            fs::remove_file(self.directory.join(old.file()))?;
+        }
+        Ok(())
+    }
+
+    /// Reads the newest snapshot, and checks it.
+    pub fn newest(&self) -> io::Result<Option<StoredSnapshot>> {
+        let newest = self.newest.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(name) = *newest else { return Ok(None) };
+        let path = self.directory.join(name.file());
+        match load(&path)? {
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(why) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))),
+        }
+    }
+}
+
+/// One file of a snapshot directory, read without changing anything.
+#[derive(Debug)]
+pub struct SnapshotFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// What it holds, or what is wrong with it.
+    pub content: Result<StoredSnapshot, String>,
+}
+
+/// Every snapshot in `directory`, newest first; none if there is no such directory.
+pub(crate) fn survey(directory: &Path) -> io::Result<Vec<SnapshotFile>> {
+    if !directory.try_exists()? {
+        return Ok(Vec::new());
+    }
+    let read = |name: Name| {
+        let path = directory.join(name.file());
+        Ok(SnapshotFile { bytes: fs::metadata(&path)?.len(), content: load(&path)?, path })
+    };
+    names(directory)?.into_iter().map(read).collect()
+}
+
+/// A snapshot's name: how many entries it covers and in which term the last one was written. Sorts by age.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Name {
+    entries: u64,
+    term: u64,
+}
+
+impl Name {
+    fn of(meta: &RaftSnapshotMeta) -> Self {
+        match meta.last_log_id.map(Position::from) {
+            None => Self { entries: 0, term: 0 },
+            Some(Position { term, index }) => Self { entries: index.saturating_add(1), term },
+        }
+    }
+
+    fn parse(file: &str) -> Option<Self> {
+        let (entries, term) = file.strip_suffix(SUFFIX)?.split_once('-')?;
+        let name = Self { entries: entries.parse().ok()?, term: term.parse().ok()? };
+        (name.file() == file).then_some(name)
+    }
+
+    fn file(self) -> String {
+        format!("{:020}-{:020}{SUFFIX}", self.entries, self.term)
+    }
+}
+
+/// The names in `directory` with this ending.
+fn list(directory: &Path, ending: &str) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for file in fs::read_dir(directory)? {
+        if let Ok(name) = file?.file_name().into_string()
+            && name.ends_with(ending)
+        {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// The snapshots in `directory`, newest first.
+fn names(directory: &Path) -> io::Result<Vec<Name>> {
+    let mut names: Vec<Name> = list(directory, SUFFIX)?.iter().filter_map(|file| Name::parse(file)).collect();
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(names)
+}
+
+fn set_aside(directory: &Path, name: Name, why: &str) -> Result<(), OpenError> {
+    let path = directory.join(name.file());
+    tracing::warn!(path = %path.display(), why, "a snapshot is damaged and set aside");
+    let aside = directory.join(name.file() + DAMAGED);
+    fs::rename(&path, aside).map_err(OpenError::io("rename", &path))?;
+    files::sync_directory(directory).map_err(OpenError::io("sync", directory))
+}
+
+/// Reads and checks one file; the inner error says what is wrong with its bytes.
+fn load(path: &Path) -> io::Result<Result<StoredSnapshot, String>> {
+    Ok(decode(fs::read(path)?))
+}
+
+fn decode(mut bytes: Vec<u8>) -> Result<StoredSnapshot, String> {
+    let (body, crc) = bytes.split_last_chunk::<4>().ok_or("it is too short")?;
+    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+        return Err("its checksum is wrong".into());
+    }
+    let (head, rest) = body.split_first_chunk::<HEAD_BYTES>().ok_or("it is too short")?;
+    let number = |at: usize, length: usize| {
+        head[at..at + length].iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    if &head[..8] != MAGIC || number(8, 4) != u64::from(VERSION) {
+        return Err("it is no snapshot that this version can read".into());
+    }
+    let (meta_length, data_length) = (number(12, 4), number(16, 8));
+    if meta_length.checked_add(data_length) != Some(rest.len() as u64) {
+        return Err("its lengths do not add up".into());
+    }
+    let meta_length = meta_length as usize;
+    let meta = serde_json::from_slice(&rest[..meta_length]).map_err(|e| e.to_string())?;
+    let end = body.len();
+    bytes.truncate(end);
+    bytes.drain(..HEAD_BYTES + meta_length);
+    Ok(StoredSnapshot { meta, data: bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(term: u64, index: u64) -> RaftSnapshotMeta {
+        RaftSnapshotMeta {
+            last_log_id: Some(Position { term, index }.into()),
+            snapshot_id: format!("{term}-{index}"),
+            ..RaftSnapshotMeta::default()
+        }
+    }
+
+    fn files(directory: &Path) -> Vec<String> {
+        let mut files = list(directory, "").unwrap();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn the_newest_two_are_kept_and_the_newest_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, none) = SnapshotStore::open(dir.path()).unwrap();
+        assert_eq!((none, store.newest().unwrap()), (None, None));
+        let durable = store.durable_index();
+        for index in [9, 100, 1000] {
+            store.save(&meta(2, index), &index.to_le_bytes()).unwrap();
+            assert_eq!(*durable.borrow(), Some(index));
+        }
+        assert_eq!(files(dir.path()).len(), 2);
+        let (store, newest) = SnapshotStore::open(dir.path()).unwrap();
+        assert_eq!(newest, store.newest().unwrap());
+        assert_eq!(
+            newest.unwrap(),
+            StoredSnapshot { meta: meta(2, 1000), data: 1000u64.to_le_bytes().to_vec() }
+        );
+    }
+
+    #[test]
+    fn an_older_snapshot_does_not_replace_a_newer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = SnapshotStore::open(dir.path()).unwrap();
+        store.save(&meta(2, 50), b"new").unwrap();
+        store.save(&meta(2, 40), b"old").unwrap();
+        assert_eq!(*store.durable_index().borrow(), Some(50));
+        assert_eq!(store.newest().unwrap().unwrap().data, b"new");
+        store.save(&RaftSnapshotMeta::default(), b"empty").unwrap();
+        assert_eq!(store.newest().unwrap().unwrap().data, b"new");
+    }
+
+    #[test]
+    fn a_damaged_snapshot_gives_way_to_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = SnapshotStore::open(dir.path()).unwrap();
+        store.save(&meta(1, 1), b"older").unwrap();
+        store.save(&meta(1, 2), b"newer").unwrap();
+        fs::write(dir.path().join("x.snapshot.tmp"), b"half").unwrap();
+        let path = dir.path().join(Name::of(&meta(1, 2)).file());
+        let whole = fs::read(&path).unwrap();
+        for position in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[position] ^= 0x10;
+            fs::write(&path, &changed).unwrap();
+            assert!(store.newest().is_err(), "byte {position}");
+            assert!(decode(whole[..position].to_vec()).is_err(), "cut to {position}");
+        }
+        let (store, newest) = SnapshotStore::open(dir.path()).unwrap();
+        assert_eq!(newest.unwrap().data, b"older");
+        assert_eq!(*store.durable_index().borrow(), Some(1));
+        let left = files(dir.path());
+        assert!(left.len() == 2 && left[1].ends_with(".snapshot.damaged"), "{left:?}");
+    }
+}
