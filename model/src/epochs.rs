@@ -252,6 +252,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::same_every_run())]
+
         /// The cache equals a full scan of the log after any appends, truncations and moves of the log start (I8),
         /// except for the last epoch of a log that was emptied from its start, which it remembers.
         #[test]

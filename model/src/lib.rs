@@ -3,9 +3,14 @@
 //! Knows nothing of disks, networks, clocks or any other crate of the workspace.
 
 pub mod batch;
+pub mod configs;
 pub mod epochs;
 pub mod error;
 pub mod ids;
+pub mod topic_name;
+
+#[cfg(test)]
+mod testing;
 
 pub use error::{ErrorClass, ErrorCode};
 pub use ids::*;

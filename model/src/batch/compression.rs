@@ -299,6 +299,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::same_every_run())]
+
         #[test]
         fn what_is_compressed_is_decompressed(
             data in prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..5000), repeat in 1usize..40,

@@ -369,6 +369,8 @@ fn compression() -> impl Strategy<Value = Compression> {
 }
 
 proptest! {
+    #![proptest_config(crate::testing::same_every_run())]
+
     #[test]
     fn what_is_written_is_read(records in records(), compression in compression()) {
         let bytes = build(compression, &records);

@@ -144,6 +144,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::same_every_run())]
+
         #[test]
         fn numbers_read_back(value: i64, shift in 0u32..64) {
             let value = value >> shift;
