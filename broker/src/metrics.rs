@@ -1,0 +1,86 @@
+//! Counters of a broker, cheap enough for hot paths; whoever exports them names and formats them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only rises.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Raises it.
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a broker counts.
+#[derive(Default)]
+pub struct BrokerMetrics {
+    /// Batches appended by clients.
+    pub produced_batches: Counter,
+    /// Records appended by clients.
+    pub produced_records: Counter,
+    /// Bytes appended by clients.
+    pub produced_bytes: Counter,
+    /// Bytes read by clients.
+    pub fetched_bytes: Counter,
+    /// Bytes appended as a follower.
+    pub replicated_bytes: Counter,
+    /// Produce requests refused because a queue was full.
+    pub refused_full_queue: Counter,
+    /// Produce requests refused because a disk was full.
+    pub refused_full_disk: Counter,
+    /// Changes of an ISR that were proposed.
+    pub isr_proposals: Counter,
+    /// Elections that made this broker a leader.
+    pub promotions: Counter,
+}
+
+/// One exported number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Its name, with unit and `_total` where it only rises.
+    pub name: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// Whether it only rises.
+    pub counter: bool,
+    /// Its value.
+    pub value: f64,
+}
+
+impl BrokerMetrics {
+    /// All counters.
+    pub fn samples(&self) -> Vec<Sample> {
+        let counter =
+            |name, help, counter: &Counter| Sample { name, help, counter: true, value: counter.get() as f64 };
+        vec![
+            counter("vltava_broker_produced_batches_total", "Batches appended by clients.", &self.produced_batches),
+            counter("vltava_broker_produced_records_total", "Records appended by clients.", &self.produced_records),
+            counter("vltava_broker_produced_bytes_total", "Bytes appended by clients.", &self.produced_bytes),
+            counter("vltava_broker_fetched_bytes_total", "Bytes read by clients.", &self.fetched_bytes),
+            counter("vltava_broker_replicated_bytes_total", "Bytes appended as a follower.", &self.replicated_bytes),
+            counter(
+                "vltava_broker_refused_full_queue_total",
+                "Produce requests refused because a queue was full.",
+                &self.refused_full_queue,
+            ),
+            counter(
+                "vltava_broker_refused_full_disk_total",
+                "Produce requests refused because a disk was full.",
+                &self.refused_full_disk,
+            ),
+            counter("vltava_broker_isr_proposals_total", "Changes of an ISR that were proposed.", &self.isr_proposals),
+            counter(
+                "vltava_broker_promotions_total",
+                "Elections that made this broker the leader of a partition.",
+                &self.promotions,
+            ),
+        ]
+    }
+}

@@ -1,0 +1,463 @@
+//! The leading side of a replication stream: takes subscriptions and progress, pushes batches and watermarks.
+//!
+//! Two tasks a stream: one reads what the follower says, one sends. So a follower that is slow to take data can always
+//! report progress. Data is bounded by what the follower granted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tonic::{Status, Streaming};
+use vltava_commitlog::log::reader::{LogReader, ReadBatches, ReadError};
+use vltava_model::{BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+use vltava_proto::status;
+use vltava_proto::v1::{
+    Diverging, Follow, FollowReply, FollowerMessage, LeaderMessage, Progress, ReplicaData, ReplicaHello, Watermark,
+    follow_reply,
+};
+
+use crate::shard::command::{Command, Subscribe, SubscribeOutcome};
+use crate::shard::handle::PartitionHandle;
+use crate::shard::shared::PartitionShared;
+use crate::state::BrokerState;
+use crate::wake::WakeSet;
+
+/// How many bytes of batches go into one message.
+const MESSAGE_BYTES: usize = 512 * 1024;
+
+/// A watermark that moved is sent with the next data, or alone after this time.
+const WATERMARK_DELAY: Duration = Duration::from_millis(3);
+
+/// How many messages may wait for the connection.
+const OUT_QUEUE: usize = 4;
+
+/// How many accepted subscriptions may wait for the sender.
+const JOIN_QUEUE: usize = 1024;
+
+/// Followed partitions on one stream: more is a broken peer.
+const SLOTS_MAX: usize = 200_000;
+
+/// What both tasks of a stream share.
+struct Credit {
+    bytes: AtomicU64,
+    granted: Notify,
+}
+
+/// A partition that the follower follows.
+struct Subscription {
+    shared: Arc<PartitionShared>,
+    reader: LogReader,
+    epoch: LeaderEpoch,
+    next: Offset,
+    sent_watermark: Offset,
+}
+
+enum ToSender {
+    Join(u32, Subscription),
+    Leave(u32),
+    Reply(FollowReply),
+}
+
+/// Serves one stream until it ends; the receiver is the response stream.
+///
+/// # Errors
+/// When the first message is no valid hello.
+pub async fn serve(
+    state: Arc<BrokerState>,
+    mut inbound: Streaming<FollowerMessage>,
+) -> Result<mpsc::Receiver<Result<LeaderMessage, Status>>, Status> {
+    let first = inbound.message().await?.ok_or_else(|| bad("the stream ended before its hello"))?;
+    let hello = first.hello.clone().ok_or_else(|| bad("the first message must carry a hello"))?;
+    let follower = check_hello(&state, &hello)?;
+    let (out, responses) = mpsc::channel(OUT_QUEUE);
+    let (joins, joined) = mpsc::channel(JOIN_QUEUE);
+    let wake = Arc::new(WakeSet::default());
+    let credit = Arc::new(Credit { bytes: AtomicU64::new(0), granted: Notify::new() });
+    let sender = Sender {
+        slots: BTreeMap::new(),
+        backlog: BTreeSet::new(),
+        stale_watermarks: BTreeSet::new(),
+        wake: wake.clone(),
+        credit: credit.clone(),
+        out: out.clone(),
+    };
+    let sending = tokio::spawn(sender.run(joined));
+    let reader = Reader { state, follower, wake, credit, joins, slots: BTreeMap::new() };
+    tokio::spawn(async move {
+        let ended = reader.run(first, inbound).await;
+        sending.abort();
+        if let Err(status) = ended {
+            tracing::debug!(%status, "replication stream ended");
+            // The peer may be gone: whether this arrives does not matter.
+            let _ = out.try_send(Err(status));
+        }
+    });
+    Ok(responses)
+}
+
+fn bad(message: &str) -> Status {
+    status::status(ErrorCode::InvalidRequest, message)
+}
+
+fn check_hello(state: &BrokerState, hello: &ReplicaHello) -> Result<(NodeId, BrokerEpoch), Status> {
+    if vltava_model::ClusterId::from_slice(&hello.cluster_id) != Some(state.cluster_id()) {
+        return Err(status::status(ErrorCode::InconsistentClusterId, "the follower belongs to another cluster"));
+    }
+    if NodeId::new(hello.leader_id) != state.node_id {
+        let message = format!("this is node {}, not {}", state.node_id, hello.leader_id);
+        return Err(status::status(ErrorCode::InvalidRequest, message));
+    }
+    Ok((NodeId::new(hello.follower_id), BrokerEpoch::new(hello.broker_epoch)))
+}
+
+struct Reader {
+    state: Arc<BrokerState>,
+    follower: (NodeId, BrokerEpoch),
+    wake: Arc<WakeSet>,
+    credit: Arc<Credit>,
+    joins: mpsc::Sender<ToSender>,
+    slots: BTreeMap<u32, (PartitionHandle, LeaderEpoch)>,
+}
+
+impl Reader {
+    async fn run(mut self, first: FollowerMessage, mut inbound: Streaming<FollowerMessage>) -> Result<(), Status> {
+        let mut next = Some(first);
+        let ended = loop {
+            if let Some(message) = next.take()
+                && let Err(status) = self.take(message).await
+            {
+                break Err(status);
+            }
+            match inbound.message().await {
+                Ok(Some(message)) => next = Some(message),
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status),
+            }
+        };
+        for (slot, (handle, epoch)) in std::mem::take(&mut self.slots) {
+            self.gone(slot, handle, epoch).await;
+        }
+        ended
+    }
+
+    async fn take(&mut self, message: FollowerMessage) -> Result<(), Status> {
+        if message.grant_bytes > 0 {
+            // A peer that grants without end gains nothing: messages stay small and the out queue is bounded.
+            let _ = self.credit.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |bytes| {
+                Some(bytes.saturating_add(message.grant_bytes))
+            });
+            self.credit.granted.notify_one();
+        }
+        for slot in message.unfollow {
+            if let Some((handle, epoch)) = self.slots.remove(&slot) {
+                self.gone(slot, handle, epoch).await;
+                self.tell(ToSender::Leave(slot)).await?;
+            }
+        }
+        for follow in message.follow {
+            self.follow(follow).await?;
+        }
+        for progress in message.progress {
+            self.progress(progress).await;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, what: ToSender) -> Result<(), Status> {
+        self.joins.send(what).await.map_err(|_| Status::cancelled("the sending side ended"))
+    }
+
+    async fn gone(&self, slot: u32, handle: PartitionHandle, epoch: LeaderEpoch) {
+        let partition = handle.partition();
+        handle
+            .send_patiently(Command::FollowerGone { partition, follower: self.follower.0, epoch, slot, wake: self.wake.clone() })
+            .await;
+    }
+
+    async fn progress(&self, progress: Progress) {
+        // A slot that is unknown was unfollowed a moment ago.
+        let Some((handle, epoch)) = self.slots.get(&progress.slot) else { return };
+        handle
+            .send_patiently(Command::FollowerProgress {
+                partition: handle.partition(),
+                follower: self.follower.0,
+                broker_epoch: self.follower.1,
+                epoch: *epoch,
+                log_end: Offset::new(progress.log_end_offset),
+                durable_end: Offset::new(progress.synced_end_offset),
+            })
+            .await;
+    }
+
+    async fn follow(&mut self, follow: Follow) -> Result<(), Status> {
+        let slot = follow.slot;
+        if self.slots.len() >= SLOTS_MAX {
+            return Err(status::status(ErrorCode::ThrottlingQuotaExceeded, "too many partitions on one stream"));
+        }
+        if let Some((handle, epoch)) = self.slots.remove(&slot) {
+            self.gone(slot, handle, epoch).await;
+            self.tell(ToSender::Leave(slot)).await?;
+        }
+        let outcome = match self.subscribe(&follow).await {
+            Ok(Joined { handle, subscription, watermark }) => {
+                self.slots.insert(slot, (handle, subscription.epoch));
+                // The sender must know the slot before its reply and its data go out.
+                self.tell(ToSender::Join(slot, *subscription)).await?;
+                self.wake.mark(slot);
+                follow_reply::Outcome::Accepted(watermark)
+            }
+            Err(outcome) => *outcome,
+        };
+        self.tell(ToSender::Reply(FollowReply { slot, outcome: Some(outcome) })).await
+    }
+
+    async fn subscribe(&self, follow: &Follow) -> Result<Joined, Box<follow_reply::Outcome>> {
+        let refused = |code, message: &str| Box::new(follow_reply::Outcome::Error(status::detail(code, message)));
+        let (Some(topic), Some(directory)) =
+            (TopicId::from_slice(&follow.topic_id), DirectoryId::from_slice(&follow.directory_id))
+        else {
+            return Err(refused(ErrorCode::InvalidRequest, "an id is not 16 bytes long"));
+        };
+        let partition = TopicPartition::new(topic, PartitionIndex::new(follow.partition));
+        let handle = self
+            .state
+            .partition(partition)
+            .ok_or_else(|| refused(ErrorCode::UnknownTopicOrPartition, "no such partition here (yet)"))?;
+        let epoch = LeaderEpoch::new(follow.leader_epoch);
+        let (reply, answered) = oneshot::channel();
+        let command = Command::Subscribe(Box::new(Subscribe {
+            partition,
+            follower: self.follower.0,
+            broker_epoch: self.follower.1,
+            directory,
+            epoch,
+            log_start: Offset::new(follow.log_start_offset),
+            log_end: Offset::new(follow.log_end_offset),
+            durable_end: Offset::new(follow.synced_end_offset),
+            last_epoch: follow.last_fetched_epoch.map(LeaderEpoch::new),
+            slot: follow.slot,
+            wake: self.wake.clone(),
+            reply,
+        }));
+        handle.send_patiently(command).await;
+        match answered.await {
+            Ok(SubscribeOutcome::Accepted { from, high_watermark, log_start, reader }) => {
+                let subscription = Subscription {
+                    shared: handle.shared().clone(),
+                    reader,
+                    epoch,
+                    next: from,
+                    sent_watermark: high_watermark,
+                };
+                let watermark = Watermark {
+                    slot: follow.slot,
+                    high_watermark: high_watermark.get(),
+                    log_start_offset: log_start.get(),
+                };
+                Ok(Joined { handle, subscription: Box::new(subscription), watermark })
+            }
+            Ok(SubscribeOutcome::Diverging { epoch, end }) => {
+                let diverging = Diverging { epoch: epoch.get(), end_offset: end.get() };
+                Err(Box::new(follow_reply::Outcome::Diverging(diverging)))
+            }
+            Ok(SubscribeOutcome::StartAt(offset)) => Err(Box::new(follow_reply::Outcome::StartAt(offset.get()))),
+            Ok(SubscribeOutcome::Refused(code)) => Err(refused(code, "the leader refused the subscription")),
+            Err(_) => Err(refused(ErrorCode::NotLeaderOrFollower, "the partition is closing")),
+        }
+    }
+}
+
+struct Joined {
+    handle: PartitionHandle,
+    subscription: Box<Subscription>,
+    watermark: Watermark,
+}
+
+struct Sender {
+    slots: BTreeMap<u32, Subscription>,
+    /// Slots that may have data to send.
+    backlog: BTreeSet<u32>,
+    /// Slots whose watermark moved without data.
+    stale_watermarks: BTreeSet<u32>,
+    wake: Arc<WakeSet>,
+    credit: Arc<Credit>,
+    out: mpsc::Sender<Result<LeaderMessage, Status>>,
+}
+
+/// A read from disk under way for a slot that has fallen behind.
+type ColdRead = JoinHandle<(u32, Result<ReadBatches, ReadError>)>;
+
+impl Sender {
+    async fn run(mut self, mut joined: mpsc::Receiver<ToSender>) {
+        let mut cold: Option<ColdRead> = None;
+        let mut flush_at: Option<tokio::time::Instant> = None;
+        loop {
+            let mut message = LeaderMessage::default();
+            tokio::select! {
+                biased;
+                what = joined.recv() => match what {
+                    Some(what) => self.take(what, &mut message),
+                    None => return,
+                },
+                () = self.wake.wait() => {
+                    let marked = self.wake.take();
+                    self.backlog.extend(marked);
+                }
+                read = async { cold.as_mut().expect("guarded by the condition").await }, if cold.is_some() => {
+                    cold = None;
+                    if let Ok((slot, read)) = read
+                        && !self.ship(slot, read, &mut message)
+                    {
+                        return;
+                    }
+                }
+                () = self.credit.granted.notified(), if !self.backlog.is_empty() => {}
+                () = sleep_until(flush_at), if flush_at.is_some() => {
+                    flush_at = None;
+                    self.flush_watermarks(&mut message);
+                }
+            }
+            if !self.fill(&mut message, &mut cold) {
+                return;
+            }
+            if flush_at.is_none() && !self.stale_watermarks.is_empty() {
+                flush_at = Some(tokio::time::Instant::now() + WATERMARK_DELAY);
+            }
+            let empty = message.replies.is_empty() && message.data.is_empty() && message.watermarks.is_empty();
+            if !empty && self.out.send(Ok(message)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, what: ToSender, message: &mut LeaderMessage) {
+        match what {
+            ToSender::Join(slot, subscription) => {
+                self.slots.insert(slot, subscription);
+            }
+            ToSender::Leave(slot) => {
+                self.slots.remove(&slot);
+                self.backlog.remove(&slot);
+                self.stale_watermarks.remove(&slot);
+            }
+            ToSender::Reply(reply) => message.replies.push(reply),
+        }
+    }
+
+    /// Fills one message from what is in memory; starts at most one read from disk. False ends the stream.
+    fn fill(&mut self, message: &mut LeaderMessage, cold: &mut Option<ColdRead>) -> bool {
+        let mut filled: usize = message.data.iter().map(|data| data.batches.len()).sum();
+        for slot in self.backlog.clone() {
+            if filled >= MESSAGE_BYTES {
+                // What is left is sent by the next turn of the loop.
+                self.wake.mark(slot);
+                break;
+            }
+            let credit = self.credit.bytes.load(Ordering::Acquire);
+            let Some(subscription) = self.slots.get_mut(&slot) else {
+                self.backlog.remove(&slot);
+                continue;
+            };
+            if subscription.shared.leader_epoch() != Some(subscription.epoch) {
+                self.drop_slot(slot, message);
+                continue;
+            }
+            let end = subscription.shared.log_end();
+            if subscription.next >= end {
+                self.backlog.remove(&slot);
+                if subscription.shared.high_watermark() > subscription.sent_watermark {
+                    self.stale_watermarks.insert(slot);
+                }
+                continue;
+            }
+            if credit == 0 {
+                break;
+            }
+            let max = (MESSAGE_BYTES - filled).min(usize::try_from(credit).unwrap_or(usize::MAX));
+            let next = subscription.next;
+            if let Some(read) = subscription.reader.read_tail(next, max, end) {
+                filled += read.bytes.len();
+                if !self.ship(slot, Ok(read), message) {
+                    return false;
+                }
+            } else if cold.is_none() {
+                let reader = subscription.reader.clone();
+                *cold = Some(tokio::task::spawn_blocking(move || (slot, reader.read(next, max, end))));
+                self.backlog.remove(&slot);
+            }
+        }
+        true
+    }
+
+    /// Puts what was read into the message. False ends the stream: this log can't be read.
+    fn ship(&mut self, slot: u32, read: Result<ReadBatches, ReadError>, message: &mut LeaderMessage) -> bool {
+        let Some(subscription) = self.slots.get_mut(&slot) else { return true };
+        let read = match read {
+            Ok(read) => read,
+            Err(ReadError::OutOfRange { .. }) => {
+                // Retention passed by: the follower subscribes anew and is told where to start.
+                self.drop_slot(slot, message);
+                return true;
+            }
+            Err(error) => {
+                let partition = subscription.shared.partition();
+                tracing::error!(%partition, %error, "cannot read the log for a follower");
+                subscription.shared.report_read_error(&error);
+                self.drop_slot(slot, message);
+                return true;
+            }
+        };
+        if subscription.shared.leader_epoch() != Some(subscription.epoch) {
+            self.drop_slot(slot, message);
+            return true;
+        }
+        let bytes: Bytes = read.bytes;
+        let spent = bytes.len() as u64;
+        let _ = self
+            .credit
+            .bytes
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credit| Some(credit.saturating_sub(spent)));
+        subscription.next = read.end;
+        subscription.sent_watermark = subscription.shared.high_watermark();
+        self.stale_watermarks.remove(&slot);
+        message.data.push(ReplicaData {
+            slot,
+            batches: bytes,
+            high_watermark: subscription.sent_watermark.get(),
+            log_start_offset: subscription.shared.log_start().get(),
+        });
+        self.wake.mark(slot);
+        true
+    }
+
+    fn drop_slot(&mut self, slot: u32, message: &mut LeaderMessage) {
+        self.slots.remove(&slot);
+        self.backlog.remove(&slot);
+        self.stale_watermarks.remove(&slot);
+        let detail = status::detail(ErrorCode::NotLeaderOrFollower, "the subscription ended: subscribe anew");
+        message.replies.push(FollowReply { slot, outcome: Some(follow_reply::Outcome::Error(detail)) });
+    }
+
+    fn flush_watermarks(&mut self, message: &mut LeaderMessage) {
+        for slot in std::mem::take(&mut self.stale_watermarks) {
+            let Some(subscription) = self.slots.get_mut(&slot) else { continue };
+            subscription.sent_watermark = subscription.shared.high_watermark();
+            message.watermarks.push(Watermark {
+                slot,
+                high_watermark: subscription.sent_watermark.get(),
+                log_start_offset: subscription.shared.log_start().get(),
+            });
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

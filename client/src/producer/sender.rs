@@ -1,0 +1,317 @@
+//! Sends one partition's batches, in order, over a stream of its own to the partition's leader.
+//!
+//! A failure that may pass brings all batches under way back, in order, under the sequence numbers that they had, so the
+//! broker recognises those that it has. When one must be given up, those behind it that may have been written are given
+//! up with it (their outcome is unknown, and sending them under new numbers could write them twice); those that were
+//! refused for the gap it left go on under a new producer id.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use vltava_model::batch::ProducerStamp;
+use vltava_model::{
+    ErrorClass, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
+};
+use vltava_proto::v1::{self, InitProducerRequest, ProduceRequest, ProduceResponse, produce_request};
+
+use super::accumulator::{Accumulator, Next, Ready};
+use super::options::{Acks, ProducerOptions};
+use crate::backoff::Backoff;
+use crate::cluster::Client;
+use crate::error::ClientError;
+
+/// A batch on its way.
+struct Batch {
+    ready: Box<Ready>,
+    /// Its bytes, with the numbers under which it is recognised.
+    encoded: Option<bytes::Bytes>,
+    /// Whether it was ever handed to a connection: then its outcome is unknown until an answer comes.
+    sent: bool,
+}
+
+/// Under which numbers batches are sent.
+#[derive(Default)]
+struct Identity {
+    id: Option<ProducerId>,
+    next: Sequence,
+}
+
+struct Sender {
+    client: Client,
+    options: Arc<ProducerOptions>,
+    topic: String,
+    partition: PartitionIndex,
+    accumulator: Arc<Accumulator>,
+    identity: Identity,
+    /// To be sent, oldest first.
+    queue: VecDeque<Batch>,
+    /// Sent on the current stream, oldest first.
+    under_way: VecDeque<Batch>,
+    correlation: u64,
+}
+
+/// A stream to a leader.
+struct Connection {
+    out: mpsc::Sender<ProduceRequest>,
+    answers: Streaming<ProduceResponse>,
+    epoch: LeaderEpoch,
+}
+
+pub(super) async fn run(
+    client: Client,
+    options: Arc<ProducerOptions>,
+    topic: String,
+    partition: PartitionIndex,
+    accumulator: Arc<Accumulator>,
+) {
+    let mut backoff = Backoff::new(options.retry_backoff, std::time::Duration::from_secs(1));
+    let mut sender = Sender {
+        client,
+        options,
+        topic,
+        partition,
+        accumulator,
+        identity: Identity::default(),
+        queue: VecDeque::new(),
+        under_way: VecDeque::new(),
+        correlation: 0,
+    };
+    while sender.wait_for_work().await {
+        match sender.connect().await {
+            Ok(connection) => {
+                let error = match sender.stream(connection, &mut backoff).await {
+                    Ok(()) => return,
+                    Err(error) => error,
+                };
+                tracing::debug!(topic = sender.topic, %partition, %error, "sending again");
+                sender.bring_back(&error);
+            }
+            Err(error) => sender.bring_back(&error),
+        }
+        sender.expire();
+        backoff.wait().await;
+        // Without an answer the old metadata does; the next attempt asks again.
+        let _ = sender.client.refresh_topic(&sender.topic).await;
+    }
+}
+
+impl Sender {
+    /// Waits until there is something to send; false when nothing will come any more.
+    async fn wait_for_work(&mut self) -> bool {
+        while self.queue.is_empty() {
+            match self.accumulator.next() {
+                Next::Batch(ready) => self.queue.push_back(Batch { ready, encoded: None, sent: false }),
+                Next::Closed => return false,
+                Next::Wait(until) => wait(&self.accumulator, until).await,
+            }
+        }
+        true
+    }
+
+    async fn connect(&mut self) -> Result<Connection, ClientError> {
+        let mut leader = self.client.leader(&self.topic, self.partition).await?;
+        if self.options.idempotence && self.identity.id.is_none() {
+            let answer = leader.client.init_producer(InitProducerRequest {}).await?.into_inner();
+            self.identity = Identity { id: Some(ProducerId::new(answer.producer_id)), next: Sequence::ZERO };
+        }
+        let (out, requests) = mpsc::channel(self.options.max_in_flight.max(1));
+        let opening = leader.client.produce(ReceiverStream::new(requests));
+        let answers = tokio::time::timeout(self.options.request_timeout, opening)
+            .await
+            .map_err(|_| ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"))??
+            .into_inner();
+        Ok(Connection { out, answers, epoch: leader.epoch })
+    }
+
+    /// Sends and takes answers until something fails; `Ok` when nothing will come any more.
+    async fn stream(&mut self, mut connection: Connection, backoff: &mut Backoff) -> Result<(), ClientError> {
+        loop {
+            let mut wake = None;
+            let mut closed = false;
+            while self.under_way.len() < self.options.max_in_flight.max(1) {
+                if self.queue.is_empty() {
+                    match self.accumulator.next() {
+                        Next::Batch(ready) => {
+                            self.queue.push_back(Batch { ready, encoded: None, sent: false })
+                        }
+                        Next::Wait(until) => {
+                            wake = until;
+                            break;
+                        }
+                        Next::Closed => {
+                            closed = true;
+                            break;
+                        }
+                    }
+                }
+                self.send_front(&connection)?;
+            }
+            if closed && self.under_way.is_empty() {
+                return Ok(());
+            }
+            let room = self.under_way.len() < self.options.max_in_flight.max(1);
+            let timeout = self.options.request_timeout + std::time::Duration::from_secs(1);
+            tokio::select! {
+                answer = connection.answers.message(), if !self.under_way.is_empty() => {
+                    let answer = answer?.ok_or_else(|| ClientError::new(ErrorCode::NetworkException, "the leader closed the stream"))?;
+                    self.take(answer)?;
+                    backoff.reset();
+                }
+                () = wait(&self.accumulator, wake), if room && !closed => {}
+                () = tokio::time::sleep(timeout), if !self.under_way.is_empty() => {
+                    return Err(ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"));
+                }
+            }
+        }
+    }
+
+    fn send_front(&mut self, connection: &Connection) -> Result<(), ClientError> {
+        let Some(mut batch) = self.queue.pop_front() else { return Ok(()) };
+        let bytes = match &batch.encoded {
+            Some(encoded) => encoded.clone(),
+            None => self.encode(&mut batch),
+        };
+        self.correlation += 1;
+        let request = ProduceRequest {
+            correlation_id: self.correlation,
+            topic: self.topic.clone(),
+            partition: self.partition.get(),
+            acks: match self.options.acks {
+                Acks::All => v1::Acks::All,
+                Acks::Leader => v1::Acks::Leader,
+                Acks::None => v1::Acks::None,
+            }
+            .into(),
+            timeout_ms: u32::try_from(self.options.request_timeout.as_millis()).unwrap_or(u32::MAX),
+            payload: Some(produce_request::Payload::Batch(bytes)),
+            leader_epoch: Some(connection.epoch.get()),
+            ..ProduceRequest::default()
+        };
+        batch.sent = true;
+        self.under_way.push_back(batch);
+        connection
+            .out
+            .try_send(request)
+            .map_err(|_| ClientError::new(ErrorCode::NetworkException, "the connection takes no more"))
+    }
+
+    /// Gives a batch its numbers and its bytes.
+    fn encode(&mut self, batch: &mut Batch) -> bytes::Bytes {
+        let count = batch.ready.builder.record_count();
+        let empty = vltava_model::batch::BatchBuilder::new(self.options.compression);
+        // Kept beside the bytes only while it may have to be numbered anew.
+        let mut builder = match self.identity.id {
+            Some(_) => batch.ready.builder.clone(),
+            None => std::mem::replace(&mut batch.ready.builder, empty),
+        };
+        if let Some(id) = self.identity.id {
+            let base_sequence = self.identity.next;
+            builder = builder.producer(ProducerStamp { id, epoch: ProducerEpoch::ZERO, base_sequence });
+            self.identity.next = base_sequence.advance(count);
+        }
+        let bytes = builder.build();
+        batch.encoded = Some(bytes.clone());
+        bytes
+    }
+
+    /// One answer, for the oldest batch under way.
+    fn take(&mut self, answer: ProduceResponse) -> Result<(), ClientError> {
+        match answer.error {
+            None => {
+                if let Some(batch) = self.under_way.pop_front() {
+                    batch.ready.succeed(self.partition, Offset::new(answer.base_offset));
+                    self.accumulator.settled();
+                }
+                Ok(())
+            }
+            Some(error) => Err(ClientError::from(error)),
+        }
+    }
+
+    /// After a failure: what was under way is queued again, in order; the oldest is given up when it must be.
+    fn bring_back(&mut self, error: &ClientError) {
+        while let Some(batch) = self.under_way.pop_back() {
+            self.queue.push_front(batch);
+        }
+        match error.code() {
+            // The broker has it, but no longer knows where.
+            ErrorCode::DuplicateSequenceNumber => self.succeed_front(),
+            // A gap behind a batch that was given up, or a broker that forgot this producer: nothing of it was written.
+            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId
+                if self.front_may_be_renumbered() =>
+            {
+                self.renumber();
+            }
+            _ if error.class() == ErrorClass::GiveUp => self.give_up_front(error),
+            _ => {}
+        }
+    }
+
+    fn succeed_front(&mut self) {
+        if let Some(batch) = self.queue.pop_front() {
+            batch.ready.succeed(self.partition, Offset::ZERO);
+            self.accumulator.settled();
+        }
+    }
+
+    /// Whether the refused batch bears the current numbers: then a new id is safe, since it was never written.
+    fn front_may_be_renumbered(&self) -> bool {
+        self.options.idempotence && self.queue.front().is_some_and(|batch| batch.encoded.is_some())
+    }
+
+    /// Forgets all numbers: queued batches get new ones under a new producer id.
+    fn renumber(&mut self) {
+        self.identity = Identity::default();
+        for batch in &mut self.queue {
+            batch.encoded = None;
+            batch.sent = false;
+        }
+    }
+
+    /// The oldest batch was refused for good. The broker refused those behind it too, for the gap: they were not written.
+    fn give_up_front(&mut self, error: &ClientError) {
+        if let Some(batch) = self.queue.pop_front() {
+            batch.ready.fail(error);
+            self.accumulator.settled();
+        }
+        if self.options.idempotence {
+            self.renumber();
+        }
+    }
+
+    /// Gives up batches whose time is over, and with them those whose outcome is unknown.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let expired = |batch: &Batch| now >= batch.ready.created + self.options.delivery_timeout;
+        if !self.queue.front().is_some_and(expired) {
+            return;
+        }
+        let message = "the record was not acknowledged within delivery.timeout.ms; it may have been written";
+        let error = ClientError::new(ErrorCode::RequestTimedOut, message);
+        while self.queue.front().is_some_and(|batch| expired(batch) || batch.sent) {
+            if let Some(batch) = self.queue.pop_front() {
+                batch.ready.fail(&error);
+                self.accumulator.settled();
+            }
+        }
+        if self.options.idempotence {
+            self.renumber();
+        }
+    }
+}
+
+async fn wait(accumulator: &Accumulator, until: Option<Instant>) {
+    match until {
+        Some(until) => {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => {}
+                () = accumulator.news() => {}
+            }
+        }
+        None => accumulator.news().await,
+    }
+}
