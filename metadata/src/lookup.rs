@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use vltava_model::configs::{ClusterConfig, ConfigError, Layer, TopicConfig};
 use vltava_model::{BrokerEpoch, ClusterId, NodeId, ProducerId, TopicId, TopicPartition};
 
 use crate::image::{
-    BrokerImage, BrokerState, ConfigsImage, FeaturesImage, Image, PartitionImage, TopicImage,
+    BrokerImage, BrokerState, ConfigTarget, ConfigsImage, FeaturesImage, Image, PartitionImage, TopicImage,
 };
 
 impl Image {
@@ -124,5 +125,32 @@ impl Image {
     /// Topics whose partitions were written, but not their own record: left behind by a controller that died.
     pub fn unfinished_topics(&self) -> impl Iterator<Item = TopicId> {
         self.topics.unfinished().map(|(id, _)| id)
+    }
+
+    /// What holds for a topic: values set on the topic, then on one broker, then on the cluster, then in the config file.
+    /// The topic need not exist. The controller asks without a broker: what it reads cannot be set on a single one.
+    ///
+    /// # Errors
+    /// When a value was recorded that this version does not understand.
+    pub fn topic_config<'a>(
+        &'a self,
+        topic: &str,
+        node: Option<NodeId>,
+        file: Layer<'_, 'a>,
+    ) -> Result<TopicConfig, ConfigError> {
+        let target = ConfigTarget::Topic(topic.into());
+        let own = |name: &str| self.configs.value(&target, name);
+        let of_node = |name: &str| self.configs.value(&ConfigTarget::Broker(node?), name);
+        let of_cluster = |name: &str| self.configs.value(&ConfigTarget::Cluster, name);
+        TopicConfig::resolve(&own, &[&of_node, &of_cluster, &|name| file(name)])
+    }
+
+    /// What holds for the cluster: values set on it, then in the config file.
+    ///
+    /// # Errors
+    /// When a value was recorded that this version does not understand.
+    pub fn cluster_config<'a>(&'a self, file: Layer<'_, 'a>) -> Result<ClusterConfig, ConfigError> {
+        let of_cluster = |name: &str| self.configs.value(&ConfigTarget::Cluster, name);
+        ClusterConfig::resolve(&[&of_cluster, &|name| file(name)])
     }
 }
