@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use super::BatchError;
+use super::{BatchError, lz4};
 
 /// xerial's framing of snappy: a magic, two version numbers (both 1), then blocks, each behind its length as an i32.
 const XERIAL_HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
@@ -14,8 +14,6 @@ const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 /// No snappy block gets larger than this many times its size: three bytes stand for 64 at best.
 const SNAPPY_MAX_RATIO: usize = 22;
-/// The older "legacy" frames, which Kafka does not know, begin otherwise.
-const LZ4_FRAME_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 /// Kafka's default level.
 const ZSTD_LEVEL: i32 = 3;
 /// The largest window that any level up to 22 asks for, as a power of 2. The decoder touches it only as it fills.
@@ -88,7 +86,7 @@ impl Compression {
             Self::None => read_capped(data, data.len(), limit),
             Self::Gzip => read_capped(flate2::bufread::MultiGzDecoder::new(data), data.len(), limit),
             Self::Snappy => decompress_snappy(data, limit),
-            Self::Lz4 => decompress_lz4(data, limit),
+            Self::Lz4 => lz4::decompress_frame(data, limit),
             Self::Zstd => decompress_zstd(data, limit),
         };
         match decompressed {
@@ -183,18 +181,6 @@ fn append_snappy_block(
     let written = decoder.decompress(block, &mut out[start..])?;
     out.truncate(start + written);
     Ok(true)
-}
-
-fn decompress_lz4(data: &[u8], limit: usize) -> io::Result<Option<Vec<u8>>> {
-    if !data.starts_with(&LZ4_FRAME_MAGIC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an LZ4 frame"));
-    }
-    let mut decoder = lz4_flex::frame::FrameDecoder::new(data);
-    let bytes = read_capped(&mut decoder, data.len(), limit)?;
-    if bytes.is_some() && !decoder.get_ref().is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes follow the LZ4 frame"));
-    }
-    Ok(bytes)
 }
 
 fn decompress_zstd(data: &[u8], limit: usize) -> io::Result<Option<Vec<u8>>> {

@@ -5,12 +5,13 @@
 //! in them says so.
 //!
 //! - `header`: the 61 bytes in front.  - `record`, `varint`: one record.  - `reader`: all records of a batch.
-//! - `builder`: makes batches.  - `compression`: the codecs.  - `error`: what can be wrong.
+//! - `builder`: makes batches.  - `compression`, `lz4`: the codecs.  - `error`: what can be wrong.
 
 mod builder;
 mod compression;
 mod error;
 mod header;
+mod lz4;
 mod reader;
 mod record;
 #[cfg(test)]
