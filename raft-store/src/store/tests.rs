@@ -14,7 +14,7 @@ use crate::memory_log::MemoryLog;
 use crate::open::{Opened, StoreOptions, open, open_with_log};
 use crate::state_machine::{MachineStore, SnapshotBuilder};
 use crate::testing::{Names, command, position};
-use crate::types::{Applied, RaftMembership, RaftSnapshotMeta, VoterId};
+use crate::types::{Applied, Position, RaftMembership, RaftSnapshotMeta, VoterId};
 
 /// The suite purges without any snapshot, and appends over entries that are there or purged, which openraft never does.
 struct Lenient(LogStore);
@@ -175,4 +175,178 @@ fn the_suite_of_openraft_passes_on_disk() {
 #[test]
 fn the_suite_of_openraft_passes_in_memory() {
     Suite::test_all(InMemory).unwrap();
+}
+
+/// A log that takes its time and writes down what it is asked.
+struct Recorder {
+    log: MemoryLog,
+    calls: Arc<Mutex<Vec<String>>>,
+    fails: Arc<AtomicU64>,
+}
+
+impl Recorder {
+    fn note(&self, call: String) -> Result<(), LogError> {
+        std::thread::sleep(Duration::from_millis(2));
+        self.calls.lock().unwrap().push(call);
+        match self.fails.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            _ => Err(LogError::Io { action: "sync", source: io::Error::other("the disk is gone") }),
+        }
+    }
+}
+
+impl MetaLog for Recorder {
+    fn append(&mut self, entries: &[LogEntry]) -> Result<(), LogError> {
+        self.note(format!("append {:?}", entries.iter().map(|e| e.position.index).collect::<Vec<_>>()))?;
+        self.log.append(entries)
+    }
+
+    fn truncate_from(&mut self, index: u64) -> Result<(), LogError> {
+        self.note(format!("truncate {index}"))?;
+        self.log.truncate_from(index)
+    }
+
+    fn purge_up_to(&mut self, upto: Position) -> Result<(), LogError> {
+        self.note(format!("purge {}", upto.index))?;
+        self.log.purge_up_to(upto)
+    }
+
+    fn save_vote(&mut self, vote: crate::types::VoteRecord) -> Result<(), LogError> {
+        self.note(format!("vote {}", vote.term))?;
+        self.log.save_vote(vote)
+    }
+
+    fn read_vote(&self) -> Option<crate::types::VoteRecord> {
+        self.log.read_vote()
+    }
+
+    fn note_committed(&mut self, committed: Option<Position>) {
+        self.log.note_committed(committed);
+    }
+
+    fn save_committed(&mut self) -> Result<(), LogError> {
+        self.note(format!("committed {}", self.log.read_committed().map_or(0, |c| c.index)))
+    }
+
+    fn read_committed(&self) -> Option<Position> {
+        self.log.read_committed()
+    }
+
+    fn read(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<LogEntry>, LogError> {
+        self.log.read(range, max_bytes)
+    }
+
+    fn bounds(&self) -> LogBounds {
+        self.log.bounds()
+    }
+}
+
+struct Bench {
+    opened: Opened<Names>,
+    calls: Arc<Mutex<Vec<String>>>,
+    fails: Arc<AtomicU64>,
+    _directory: TempDir,
+}
+
+fn bench(options: LogStoreOptions) -> Bench {
+    let directory = tempfile::tempdir().unwrap();
+    let (calls, fails) = (Arc::default(), Arc::default());
+    let log = Recorder { log: MemoryLog::default(), calls: Arc::clone(&calls), fails: Arc::clone(&fails) };
+    let opened = open_with_log(directory.path(), options, log, Names::default()).unwrap();
+    Bench { opened, calls, fails, _directory: directory }
+}
+
+fn entries(range: Range<u64>) -> Vec<RaftEntry> {
+    range.map(|index| command(1, index, format!("a{index}=1"))).collect()
+}
+
+#[tokio::test]
+async fn entries_can_be_read_from_tail_and_log() {
+    for tail_bytes in [0, 400, 1 << 20] {
+        let mut log = bench(LogStoreOptions { tail_bytes, replication_bytes: 60 }).opened.log;
+        for start in [0, 10, 20] {
+            log.blocking_append(entries(start..start + 10)).await.unwrap();
+        }
+        let mut reader = log.get_log_reader().await;
+        assert_eq!(reader.try_get_log_entries(3..28).await.unwrap(), entries(3..28));
+        assert_eq!(reader.try_get_log_entries(..).await.unwrap(), entries(0..30));
+        assert_eq!(reader.try_get_log_entries(29..=40).await.unwrap(), entries(29..30));
+        assert_eq!(reader.try_get_log_entries(30..40).await.unwrap(), []);
+        let some = reader.limited_get_log_entries(5, 30).await.unwrap();
+        assert!(!some.is_empty() && some.len() < 25 && some[..] == entries(5..30)[..some.len()], "{some:?}");
+        log.truncate(position(1, 25).into()).await.unwrap();
+        assert_eq!(reader.try_get_log_entries(20..).await.unwrap(), entries(20..25));
+    }
+}
+
+#[tokio::test]
+async fn writes_keep_the_order_in_which_they_were_issued() {
+    let mut bench = bench(LogStoreOptions::default());
+    let log = &mut bench.opened.log;
+    for round in 0..3u64 {
+        log.save_vote(&RaftVote::new(round, VoterId::new(1, 1))).await.unwrap();
+        log.blocking_append(entries(round * 2..round * 2 + 2)).await.unwrap();
+    }
+    log.truncate(position(1, 5).into()).await.unwrap();
+    let expected =
+        ["vote 0", "append [0, 1]", "vote 1", "append [2, 3]", "vote 2", "append [4, 5]", "truncate 5"];
+    assert_eq!(*bench.calls.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn committed_positions_are_written_when_nothing_else_is_going_on() {
+    let mut bench = bench(LogStoreOptions::default());
+    let log = &mut bench.opened.log;
+    log.blocking_append(entries(0..9)).await.unwrap();
+    for index in 0..8 {
+        log.save_committed(Some(position(1, index).into())).await.unwrap();
+    }
+    assert_eq!(log.read_committed().await.unwrap(), Some(position(1, 7).into()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(bench.calls.lock().unwrap()[1..], ["committed 7"]);
+}
+
+#[tokio::test]
+async fn a_purge_waits_for_the_snapshot_that_covers_it() {
+    let mut bench = bench(LogStoreOptions::default());
+    let mut log = bench.opened.log.clone();
+    log.blocking_append(entries(0..10)).await.unwrap();
+    let mut purging = tokio::spawn(async move { log.purge(position(1, 6).into()).await });
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut purging).await.is_err(), "it did not wait");
+    assert!(!bench.calls.lock().unwrap().iter().any(|call| call.starts_with("purge")));
+    bench.opened.machine.apply(entries(0..7)).await.unwrap();
+    let mut builder = bench.opened.machine.get_snapshot_builder().await;
+    openraft::RaftSnapshotBuilder::build_snapshot(&mut builder).await.unwrap();
+    purging.await.unwrap().unwrap();
+    assert_eq!(bench.calls.lock().unwrap().last().unwrap(), "purge 6");
+    assert_eq!(bench.opened.log.try_get_log_entries(..).await.unwrap(), entries(7..10));
+}
+
+#[tokio::test]
+async fn a_failure_of_the_log_is_an_error_and_is_reported() {
+    let mut bench = bench(LogStoreOptions::default());
+    assert_eq!(bench.opened.failure.get(), None);
+    bench.fails.store(1, Ordering::SeqCst);
+    assert!(bench.opened.log.blocking_append(entries(0..1)).await.is_err());
+    let why = bench.opened.failure.wait().await;
+    assert!(why.contains("the disk is gone"), "{why}");
+    assert!(bench.opened.log.save_vote(&RaftVote::new(9, VoterId::new(1, 1))).await.is_err());
+    assert_eq!(bench.opened.failure.get(), Some(why), "the first failure counts");
+}
+
+#[tokio::test]
+async fn the_vote_and_the_log_survive_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions::new(directory.path());
+    let vote = RaftVote::new_committed(7, VoterId::new(3, 0xabc));
+    let mut opened = open(&options, Names::default()).unwrap();
+    opened.log.save_vote(&vote).await.unwrap();
+    opened.log.blocking_append(entries(0..5)).await.unwrap();
+    opened.log.save_committed(Some(position(1, 3).into())).await.unwrap();
+    drop(opened.log);
+    opened.closer.wait();
+    let mut opened = open(&options, Names::default()).unwrap();
+    assert_eq!(opened.log.read_vote().await.unwrap(), Some(vote));
+    assert_eq!(opened.log.read_committed().await.unwrap(), Some(position(1, 3).into()));
+    assert_eq!(opened.log.try_get_log_entries(..).await.unwrap(), entries(0..5));
 }
