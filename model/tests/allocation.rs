@@ -6,7 +6,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
-use vltava_model::batch::{Batch, BatchBuilder, Compression, HEADER_BYTES, MAX_RECORD_HEADERS, RecordHeader};
+use vltava_model::batch::{
+    Batch, BatchBuilder, Compression, HEADER_BYTES, MAX_DECOMPRESSED_BYTES, MAX_RECORD_HEADERS, RecordHeader,
+};
 
 struct Counting;
 
@@ -54,41 +56,44 @@ fn seal(compression: Compression, record_count: u32, body: &[u8]) -> Bytes {
     bytes.into()
 }
 
-const LIMIT: usize = 256 << 10;
-
 /// All that a node does with a batch of a client's.
-fn handle(bytes: Bytes) {
+fn handle(bytes: Bytes, limit: usize) {
     for batch in Batch::split(bytes, 1 << 20).into_iter().flatten() {
-        let _ = batch.validate_records_within(LIMIT);
-        batch.records_within(LIMIT).into_iter().flatten().for_each(drop);
+        let _ = batch.validate_records_within(limit);
+        batch.records_within(limit).into_iter().flatten().for_each(drop);
     }
+}
+
+fn stays_in_proportion(what: &str, bytes: Bytes, limit: usize) {
+    let allowed = 2 * bytes.len() + (1 << 20);
+    let peak = peak_of(|| handle(bytes, limit));
+    assert!(peak <= allowed, "{what}: {peak} bytes were reserved, {allowed} are allowed");
 }
 
 // One test: others at the same time would be counted too.
 #[test]
 fn claims_reserve_nothing() {
     let zeros = vec![0; 64 << 20];
-    let mut hostile = vec![
+    let claims = [
         ("2^31 records", seal(Compression::None, i32::MAX as u32, &[0; 100])),
         ("2^31 records, compressed", seal(Compression::Snappy, i32::MAX as u32, &[0])),
         // Length, attributes, deltas, null key and value, then a count.
         ("2^31 headers", seal(Compression::None, 1, &[20, 0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f])),
         ("a key of 2 GiB", seal(Compression::None, 1, &[20, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0, 0])),
         ("a raw snappy block of 4 GiB", seal(Compression::Snappy, 1, &[0xff, 0xff, 0xff, 0xff, 0x0f])),
+        ("a raw snappy block of 32 MiB", seal(Compression::Snappy, 1, &[0x80, 0x80, 0x80, 0x10])),
         (
             "an LZ4 block of 4 MiB",
             seal(Compression::Lz4, 1, &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x70, 0, 0, 0, 0x3f, 0, 1, 2, 3]),
         ),
     ];
+    for (what, bytes) in claims {
+        stays_in_proportion(what, bytes, MAX_DECOMPRESSED_BYTES);
+    }
     for compression in Compression::ALL {
         let mut bomb = BatchBuilder::new(compression);
         bomb.append(0, None, Some(&zeros), &[]).unwrap();
-        hostile.push(("64 MiB of zeros", bomb.build()));
-    }
-    for (what, bytes) in hostile {
-        let allowed = 2 * bytes.len() + (1 << 20);
-        let peak = peak_of(|| handle(bytes));
-        assert!(peak <= allowed, "{what}: {peak} bytes were reserved, {allowed} are allowed");
+        stays_in_proportion("64 MiB of zeros", bomb.build(), 256 << 10);
     }
 
     let mut small = BatchBuilder::new(Compression::None);
@@ -100,8 +105,5 @@ fn claims_reserve_nothing() {
 
     let mut headers = BatchBuilder::new(Compression::None);
     headers.append(0, None, None, &vec![RecordHeader::new("", None); MAX_RECORD_HEADERS]).unwrap();
-    let headers = headers.build();
-    let allowed = 2 * headers.len() + (1 << 20);
-    let peak = peak_of(|| handle(headers));
-    assert!(peak <= allowed, "10,000 headers: {peak} bytes were reserved, {allowed} are allowed");
+    stays_in_proportion("10,000 headers", headers.build(), MAX_DECOMPRESSED_BYTES);
 }

@@ -209,6 +209,10 @@ mod tests {
         let bytes = frame(FrameInfo::new().block_size(BlockSize::Max64KB), &noise);
         assert!(decompress_frame(&bytes, noise.len()).unwrap().as_ref() == Some(&noise));
         assert!(decompress_frame(&bytes, noise.len() - 1).unwrap().is_none());
+        // A block that is larger than the frame says.
+        let mut bytes = frame(FrameInfo::new().block_size(BlockSize::Max4MB), &noise);
+        bytes[5] = 0x40;
+        assert!(decompress_frame(&bytes, noise.len()).is_err());
     }
 
     #[test]
@@ -223,7 +227,7 @@ mod tests {
         for end in 0..good.len() {
             assert!(decompress_frame(&good[..end], 100).is_err(), "{end}");
         }
-        // A block that is larger than the frame says.
+        // A block that grows larger than the frame says.
         let mut bytes = frame(FrameInfo::new().block_size(BlockSize::Max4MB), &data(200_000));
         bytes[5] = 0x40;
         assert!(decompress_frame(&bytes, 1 << 20).is_err());

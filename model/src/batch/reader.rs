@@ -122,9 +122,7 @@ impl Records {
             let left = self.bytes.len() - self.at;
             return (left > 0).then_some(Err(BatchError::InvalidRecord("bytes follow the last record")));
         }
-        let raw = self.read_raw();
-        self.ended = raw.is_err();
-        Some(raw)
+        Some(self.read_raw())
     }
 
     fn read_raw(&mut self) -> Result<RawRecord, BatchError> {

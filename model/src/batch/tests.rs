@@ -308,7 +308,7 @@ fn what_a_client_may_not_send_is_refused() {
     );
     // The second record's offset delta: the same as the first one's, and past the last.
     refused(patched(85, &[0x00]), "count up");
-    refused(patched(85, &[0x06]), "count up");
+    refused(patched(93, &[0x06]), "count up");
     // A record's length: one more and one less than its parts, and more than there is.
     refused(patched(82, &[0x0e]), "do not fill");
     refused(patched(82, &[0x0a]), "do not fill");

@@ -143,6 +143,16 @@ mod tests {
         assert!(Cursor::new(&[0xff, 0xff, 0xff, 0xff, 0x1f], 0).varint().is_err());
     }
 
+    #[test]
+    fn spans_lie_within_the_bytes() {
+        let span = |bytes: &[u8]| Cursor::new(bytes, 0).span();
+        assert_eq!(span(&[4, 7, 7]), Ok(Some(1..3)));
+        assert_eq!(span(&[0]), Ok(Some(1..1)));
+        assert_eq!(span(&[1]), Ok(None));
+        assert!(span(&[6, 7, 7]).is_err());
+        assert!(span(&[3, 7, 7]).is_err());
+    }
+
     proptest! {
         #![proptest_config(crate::testing::same_every_run())]
 
