@@ -1,0 +1,121 @@
+//! Appending a batch, and beginning a new segment when it is time.
+//!
+//! Knows nothing of who sent the batch: what a client may send is checked before.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use vltava_model::Offset;
+use vltava_model::batch::Batch;
+
+use super::config::millis;
+use super::damage::SegmentError;
+use super::error::{AppendError, LogError, is_disk_full};
+use super::log::Log;
+use super::reader::View;
+use super::segment::Segment;
+use crate::storage::StorageFile;
+
+/// The largest offset within a segment, relative to its base, as in Kafka.
+const RELATIVE_MAX: u64 = i32::MAX as u64;
+
+/// A batch that is in the log, not yet durable; just what the journal wants to know.
+#[derive(Clone)]
+pub struct Appended {
+    /// Its base offset.
+    pub base: Offset,
+    /// The offset after its last record.
+    pub end: Offset,
+    /// Its bytes, as they are in the segment.
+    pub bytes: Bytes,
+    /// The segment; syncing it makes the batch durable together with all before it in the same segment.
+    pub segment: Arc<dyn StorageFile>,
+    /// Whether the batch is the first one of a new segment.
+    pub rolled: bool,
+}
+
+impl Log {
+    /// Writes a batch, whose base offset and leader epoch are set, behind the last one, without syncing. Readers can see
+    /// it when this returns.
+    ///
+    /// # Errors
+    /// After [`AppendError::Failed`] the log is done; the others change nothing.
+    pub fn append(&mut self, batch: &Batch, now_ms: i64) -> Result<Appended, AppendError> {
+        if self.is_failed {
+            return Err(LogError::FailedBefore.into());
+        }
+        let header = *batch.header();
+        let end = self.log_end();
+        if header.base_offset != end {
+            return Err(AppendError::NotNext { end, found: header.base_offset });
+        }
+        let latest = self.epochs.latest();
+        let Some(epoch) = header.leader_epoch.filter(|epoch| Some(*epoch) >= latest) else {
+            return Err(AppendError::StaleEpoch { latest, found: header.leader_epoch });
+        };
+        let offsets = header.end_offset().since(header.base_offset);
+        if batch.bytes().len() > i32::MAX as usize || offsets > RELATIVE_MAX {
+            return Err(AppendError::TooLarge { bytes: batch.bytes().len(), offsets });
+        }
+        let rolled = self.must_roll(batch, now_ms);
+        if rolled {
+            self.change(Self::roll)?;
+        }
+        let segment = self.active();
+        let files = match segment.append(batch, now_ms, self.cut) {
+            Ok(files) => files,
+            Err(error) => return Err(self.take_back(&segment, error)),
+        };
+        if Some(epoch) > latest {
+            let assigned = self.epochs.assign(epoch, header.base_offset);
+            assert!(assigned.is_ok(), "a newer epoch at the log's end is in order");
+            self.epochs_saved = false;
+        }
+        self.producers.update(&header, now_ms);
+        self.shared.tail().push(header.base_offset, header.end_offset(), batch.bytes().clone());
+        let bytes = batch.bytes().clone();
+        Ok(Appended { base: header.base_offset, end: header.end_offset(), bytes, segment: files, rolled })
+    }
+
+    /// A full disk is no failure if the part that was written can be cut off again.
+    fn take_back(&mut self, segment: &Segment, error: SegmentError) -> AppendError {
+        if let SegmentError::Io(error) = &error
+            && is_disk_full(error)
+            && segment.undo_append().is_ok()
+        {
+            return AppendError::DiskFull;
+        }
+        self.is_failed = true;
+        LogError::from(error).into()
+    }
+
+    fn must_roll(&self, batch: &Batch, now_ms: i64) -> bool {
+        let segment = self.active();
+        let extent = self.active_extent();
+        if extent.batches == 0 {
+            // The base of an empty segment is the log's end, so whatever comes fits.
+            return false;
+        }
+        let bytes = u64::from(extent.bytes) + batch.bytes().len() as u64;
+        bytes > u64::from(self.config.segment_bytes)
+            || batch.header().last_offset().since(segment.base()) > RELATIVE_MAX
+            || now_ms.saturating_sub(extent.created_ms) >= millis(self.config.segment_ms)
+            || segment.index_bytes() >= self.config.segment_index_bytes as usize
+    }
+
+    /// Seals the active segment and puts an empty one behind it, whose files the first append will create.
+    pub(super) fn roll(&mut self) -> Result<(), LogError> {
+        let sealed = self.active();
+        let end = sealed.extent()?.end;
+        match sealed.write_indexes() {
+            // They can be rebuilt; but half of one must not be in the way.
+            Err(SegmentError::Io(error)) if is_disk_full(&error) => sealed.remove_indexes()?,
+            written => written?,
+        }
+        let view = self.shared.view.load_full();
+        let mut segments = view.segments.clone();
+        segments.push(Arc::new(Segment::fresh(self.home.clone(), end)));
+        self.shared.view.store(Arc::new(View { log_start: view.log_start, segments }));
+        self.save_producers(end)
+    }
+}

@@ -1,0 +1,84 @@
+//! Where one log lives: its storage, its directory, whose records it holds, and how its files are named.
+//!
+//! Knows nothing of what is in the files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use vltava_model::{Offset, TopicPartition};
+
+use crate::storage::Storage;
+
+/// The kinds of file that a segment has, by their suffix.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FileKind {
+    Log,
+    Check,
+    OffsetIndex,
+    TimeIndex,
+    Snapshot,
+}
+
+impl FileKind {
+    pub(crate) const SEGMENT: [Self; 4] = [Self::Log, Self::Check, Self::OffsetIndex, Self::TimeIndex];
+
+    pub(crate) const fn suffix(self) -> &'static str {
+        match self {
+            Self::Log => ".log",
+            Self::Check => ".check",
+            Self::OffsetIndex => ".index",
+            Self::TimeIndex => ".timeindex",
+            Self::Snapshot => ".snapshot",
+        }
+    }
+
+    /// Reads a name such as `00000000000000000042.log`.
+    pub(crate) fn parse(name: &str) -> Option<(Offset, Self)> {
+        let (digits, suffix) = name.split_at_checked(20)?;
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let offset = digits.parse().ok().map(Offset::new).filter(|offset| *offset <= Offset::MAX)?;
+        let kinds = [Self::Log, Self::Check, Self::OffsetIndex, Self::TimeIndex, Self::Snapshot];
+        kinds.into_iter().find(|kind| kind.suffix() == suffix).map(|kind| (offset, kind))
+    }
+}
+
+/// The place of one log.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub storage: Arc<dyn Storage>,
+    pub dir: PathBuf,
+    pub partition: TopicPartition,
+    pub topic_name: Arc<str>,
+    pub index_interval_bytes: u32,
+}
+
+impl Home {
+    pub(crate) fn path(&self, base: Offset, kind: FileKind) -> PathBuf {
+        self.dir.join(format!("{:020}{}", base.get(), kind.suffix()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kafkas() {
+        assert_eq!(FileKind::parse("00000000000000000042.log"), Some((Offset::new(42), FileKind::Log)));
+        assert_eq!(
+            FileKind::parse("00000000000000000042.timeindex"),
+            Some((Offset::new(42), FileKind::TimeIndex))
+        );
+        for bad in [
+            "42.log",
+            "0000000000000000004x.log",
+            "99999999999999999999.log",
+            "00000000000000000042",
+            "é.log",
+        ] {
+            assert_eq!(FileKind::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! How a log comes back when it is opened: what may be torn is read and checked, and the journal's frames are applied.
+//!
+//! Three kinds of bytes. Below what is known to be synced everything must be there: damage is an error, never cut away
+//! in silence. What a journal frame holds must be there too, and is written if it is not. Behind that, whatever is
+//! whole and follows stays, and the first thing that is not ends the log. Sealed segments below are not even opened.
+//!
+//! - `inventory`: the files of a log's directory.  - `walk`: goes through the batches from the recovery point on.
+//! - this file: where to begin, and what the log is afterwards. Knows nothing of leaders and followers.
+
+mod inventory;
+mod walk;
+
+use std::io;
+use std::sync::Arc;
+
+use vltava_model::epochs::LeaderEpochs;
+use vltava_model::{LeaderEpoch, Offset};
+
+use super::config::LogConfig;
+use super::damage::{Damage, SegmentError};
+use super::home::{FileKind, Home};
+use super::producers::Producers;
+use super::replay::Plan;
+use super::segment::{Segment, remove_files};
+use super::state_file::{self, LogState, Phase};
+use super::{leader_epoch_file, producer_snapshot};
+use crate::durability::RecoveredFrame;
+use inventory::Inventory;
+use walk::Walk;
+
+/// What is known from elsewhere when a log is opened.
+#[derive(Debug, Clone, Default)]
+pub struct RecoveryInput {
+    /// Below this, all was synced, as the log said when asked last; `None` when nobody knows: then all is read.
+    pub recovery_point: Option<Offset>,
+    /// What the journal holds of this log, in order.
+    pub frames: Vec<RecoveredFrame>,
+    /// The log was closed by [`super::Log::close_clean`], and nothing has been written since.
+    pub clean: bool,
+    /// The time, in milliseconds since 1970.
+    pub now_ms: i64,
+}
+
+/// What opening a log had to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// How many bytes of the log were read.
+    pub scanned_bytes: u64,
+    /// How many bytes were written because the journal had them and the segments had not.
+    pub rewritten_bytes: u64,
+    /// Why the log ends where it does, if something stood behind that is no part of it.
+    pub cut: Option<Damage>,
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// Something that was durable is gone or wrong: this replica is to be built anew from another.
+    #[error(transparent)]
+    Corrupt(#[from] Damage),
+    /// The disk refused; the whole log directory is suspect.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<SegmentError> for RecoveryError {
+    fn from(error: SegmentError) -> Self {
+        match error {
+            SegmentError::Damaged(damage) => Self::Corrupt(damage),
+            SegmentError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// A log as recovery found or made it.
+pub(crate) struct Recovered {
+    /// Where the log begins, and what its state file says.
+    pub state: LogState,
+    /// At least one; the last one is the active one.
+    pub segments: Vec<Arc<Segment>>,
+    pub epochs: LeaderEpochs,
+    /// Whether the epochs' file says just this.
+    pub epochs_saved: bool,
+    pub producers: Producers,
+    /// The offsets of the producer snapshots on disk, ascending.
+    pub snapshots: Vec<Offset>,
+    pub recovery_point: Offset,
+    /// Where the log was cut lately.
+    pub cut: Option<Offset>,
+    pub report: RecoveryReport,
+}
+
+/// Brings a log back.
+pub(crate) fn recover(
+    home: &Arc<Home>,
+    config: &LogConfig,
+    input: RecoveryInput,
+) -> Result<Recovered, RecoveryError> {
+    home.storage.create_dir_all(&home.dir)?;
+    let mut inventory = Inventory::of(home)?;
+    let mut state = state_file::read(home)?;
+    let mut plan = Plan::of(&input.frames).map_err(|_| frame_damage(home))?;
+    let is_void = plan.is_deleted || state.phase == Phase::Emptying;
+    if is_void {
+        empty(home, &mut inventory, &mut state, plan.is_deleted)?;
+    }
+    state.log_start = state.log_start.max(plan.start.unwrap_or_default());
+    plan.batches.retain(|batch| batch.header().end_offset() > state.log_start);
+    inventory.remove_below(home, state.log_start)?;
+
+    let cut = inventory.last_cut(home)?.into_iter().chain(state.cut).min();
+    let before_cut = |offset: Offset| cut.map_or(offset, |cut| offset.min(cut));
+    let recovery_point = if is_void { None } else { input.recovery_point.map(before_cut) };
+    // Where nobody knows, sealed segments count as synced: what is damaged in them must not be cut away in silence.
+    let trusted = recovery_point.or(inventory.bases.last().copied()).max(plan.durable.map(before_cut));
+    let trusted = trusted.unwrap_or_default();
+    let mut saved = Saved::load(home, &inventory, state.log_start, recovery_point, &plan)?;
+    let mut walk = Walk::new(home.clone(), config.segment_bytes, input.now_ms, trusted, state.log_start);
+    walk.epochs = std::mem::take(&mut saved.epochs);
+    walk.producers = std::mem::take(&mut saved.producers);
+    walk.begin(&inventory.bases, saved.scan_from)?;
+    walk.apply(plan.batches, cut)?;
+    let outcome = walk.finish()?;
+
+    let mut epochs = outcome.epochs;
+    // An epoch in which nothing was written stands at the log's end; no batch tells of it.
+    if let Some((epoch, start)) = saved.at_end
+        && input.clean
+        && start == outcome.end
+    {
+        let _ = epochs.assign(epoch, start);
+    }
+    epochs.advance_start(state.log_start);
+    inventory.remove_left_over(home, &outcome.segments, saved.scan_from)?;
+    Ok(Recovered {
+        state,
+        segments: outcome.segments,
+        epochs_saved: saved.on_disk.as_ref() == Some(&epochs),
+        epochs,
+        producers: outcome.producers,
+        snapshots: inventory.snapshots,
+        recovery_point: recovery_point.unwrap_or_default().max(state.log_start).min(outcome.end),
+        cut,
+        report: outcome.report,
+    })
+}
+
+fn frame_damage(home: &Home) -> Damage {
+    let reason = "a frame of the journal holds no whole batches";
+    Damage { file: home.dir.clone(), position: 0, offset: Offset::ZERO, reason }
+}
+
+/// Finishes, or does, what [`super::Log::delete_all_and_start_at`] began.
+fn empty(
+    home: &Home,
+    inventory: &mut Inventory,
+    state: &mut LogState,
+    is_deleted: bool,
+) -> Result<(), RecoveryError> {
+    inventory.remove_all(home)?;
+    if is_deleted {
+        *state = LogState::default();
+    }
+    state.phase = Phase::Normal;
+    Ok(state_file::write(home, state)?)
+}
+
+/// What checkpoints say, and from where on the batches themselves have to be asked.
+struct Saved {
+    scan_from: Offset,
+    epochs: LeaderEpochs,
+    producers: Producers,
+    /// The newest epoch, if it begins at the recovery point.
+    at_end: Option<(LeaderEpoch, Offset)>,
+    on_disk: Option<LeaderEpochs>,
+}
+
+impl Saved {
+    fn load(
+        home: &Home,
+        inventory: &Inventory,
+        log_start: Offset,
+        recovery_point: Option<Offset>,
+        plan: &Plan,
+    ) -> Result<Self, RecoveryError> {
+        let on_disk = leader_epoch_file::read(home)?;
+        let first_base =
+            inventory.bases.iter().rfind(|base| **base <= log_start).copied().unwrap_or(log_start);
+        let from_scratch = |on_disk| -> io::Result<Self> {
+            let producers = newest_snapshot(home, inventory, first_base)?.map(|(_, producers)| producers);
+            let producers = producers.unwrap_or_default();
+            Ok(Self { scan_from: first_base, epochs: LeaderEpochs::new(), producers, at_end: None, on_disk })
+        };
+        let Some(recovery_point) = recovery_point.filter(|point| *point >= log_start) else {
+            return Ok(from_scratch(on_disk)?);
+        };
+        let first_frame = plan.batches.first().map_or(recovery_point, |batch| batch.header().base_offset);
+        let Some((offset, producers)) = newest_snapshot(home, inventory, recovery_point.min(first_frame))?
+        else {
+            return Ok(from_scratch(on_disk)?);
+        };
+        let scan_from = offset.max(log_start).min(first_frame);
+        let mut epochs = on_disk.clone().unwrap_or_default();
+        let at_end = epochs.entries().last().copied().filter(|(_, start)| *start == recovery_point);
+        epochs.truncate_to(scan_from);
+        // Epochs that do not reach down to the start are not those of this log: ask the batches.
+        if scan_from > log_start && epochs.epoch_of(log_start).is_none() {
+            return Ok(from_scratch(on_disk)?);
+        }
+        Ok(Self { scan_from, epochs, producers, at_end, on_disk })
+    }
+}
+
+/// The newest undamaged snapshot that is not after `limit`.
+fn newest_snapshot(
+    home: &Home,
+    inventory: &Inventory,
+    limit: Offset,
+) -> io::Result<Option<(Offset, Producers)>> {
+    for offset in inventory.snapshots.iter().rev().filter(|offset| **offset <= limit) {
+        if let Some(producers) = producer_snapshot::read(home, *offset)? {
+            return Ok(Some((*offset, producers)));
+        }
+    }
+    Ok(None)
+}
+
+/// The file that damage at the end of a log is reported for.
+fn log_file(home: &Home, base: Offset) -> std::path::PathBuf {
+    home.path(base, FileKind::Log)
+}
+
+/// Removes a segment that is no part of the log, on disk at once, so that a crash leaves no gap.
+fn remove_segment(home: &Home, base: Offset) -> io::Result<()> {
+    remove_files(home, base)?;
+    home.storage.sync_dir(&home.dir)
+}

@@ -1,0 +1,440 @@
+//! Goes through a log from the recovery point to its end, checking every batch, repairing what the journal knows.
+//!
+//! One cursor, always at the offset that comes next. Where a segment begins at that offset, it takes over.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use vltava_model::Offset;
+use vltava_model::batch::Batch;
+use vltava_model::epochs::LeaderEpochs;
+
+use super::{RecoveryError, RecoveryReport, log_file, remove_segment};
+use crate::log::check::{self, CheckEntry, CheckSeed, ENTRY_BYTES};
+use crate::log::damage::Damage;
+use crate::log::home::{FileKind, Home};
+use crate::log::producers::Producers;
+use crate::log::scan::{Scanned, Scanner};
+use crate::log::segment::{Extent, Segment, SegmentFiles};
+
+/// The segment that the cursor is in.
+struct Open {
+    base: Offset,
+    seed: CheckSeed,
+    files: Arc<SegmentFiles>,
+    scanner: Scanner,
+    /// How many batches lie before the first one that was looked at.
+    before: u32,
+    /// What the side file should say of the batches that were looked at.
+    entries: Vec<CheckEntry>,
+    /// What it says, from the same batch on.
+    on_disk: Vec<u8>,
+    created_ms: Option<i64>,
+    was_written: bool,
+}
+
+enum Found {
+    Batch(Batch),
+    /// Nothing that follows the batch before.
+    Nothing(Damage),
+}
+
+/// A walk in progress.
+pub(super) struct Walk {
+    home: Arc<Home>,
+    segment_bytes: u32,
+    now_ms: i64,
+    /// Below this, everything must be there.
+    trusted: Offset,
+    log_start: Offset,
+    pub(super) epochs: LeaderEpochs,
+    pub(super) producers: Producers,
+    next: Offset,
+    current: Option<Open>,
+    /// The segments that the cursor has not reached.
+    ahead: VecDeque<Offset>,
+    segments: Vec<Arc<Segment>>,
+    report: RecoveryReport,
+}
+
+/// What a walk found.
+pub(super) struct Outcome {
+    pub(super) end: Offset,
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) epochs: LeaderEpochs,
+    pub(super) producers: Producers,
+    pub(super) report: RecoveryReport,
+}
+
+impl Walk {
+    pub(super) fn new(
+        home: Arc<Home>,
+        segment_bytes: u32,
+        now_ms: i64,
+        trusted: Offset,
+        log_start: Offset,
+    ) -> Self {
+        Self {
+            home,
+            segment_bytes,
+            now_ms,
+            trusted,
+            log_start,
+            epochs: LeaderEpochs::new(),
+            producers: Producers::new(),
+            next: Offset::ZERO,
+            current: None,
+            ahead: VecDeque::new(),
+            segments: Vec::new(),
+            report: RecoveryReport::default(),
+        }
+    }
+
+    /// Puts the cursor before the batch that holds `from`.
+    pub(super) fn begin(&mut self, bases: &[Offset], from: Offset) -> Result<(), RecoveryError> {
+        let at = bases.partition_point(|base| *base <= from);
+        for pair in bases[..at].windows(2) {
+            self.segments.push(Arc::new(Segment::sealed(self.home.clone(), pair[0], pair[1])));
+        }
+        self.next = from;
+        self.ahead = bases[at..].iter().copied().collect();
+        match at.checked_sub(1).map(|within| bases[within]) {
+            None => {}
+            Some(base) if base == from => self.ahead.push_front(base),
+            Some(base) => self.begin_within(base, from)?,
+        }
+        Ok(())
+    }
+
+    /// Opens a segment at the batch that holds `from`, all before which was synced.
+    fn begin_within(&mut self, base: Offset, from: Offset) -> Result<(), RecoveryError> {
+        let segment = Segment::sealed(self.home.clone(), base, from);
+        let mut open = self.open(base)?;
+        if open.created_ms.is_none() {
+            return Err(segment.damage(FileKind::Check, 0, base, "the header is not this segment's").into());
+        }
+        let end_of = |entry: &CheckEntry| Offset::new(base.get() + u64::from(entry.last) + 1);
+        let many = open.entries_on_disk(0)?;
+        let last = many.checked_sub(1).map(|last| segment.read_entry(&open.files, last)).transpose()?;
+        // After a clean stop it is the end, which costs no search.
+        let (mut low, mut high) =
+            if last.as_ref().is_some_and(|last| end_of(last) == from) { (many, many) } else { (0, many) };
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if end_of(&segment.read_entry(&open.files, middle)?) <= from {
+                low = middle + 1
+            } else {
+                high = middle
+            }
+        }
+        let before = low.checked_sub(1).map(|before| segment.read_entry(&open.files, before)).transpose()?;
+        self.next = before.as_ref().map_or(base, end_of);
+        let position = match &before {
+            Some(before) => u64::from(segment.header_of(&open.files, before)?.1),
+            None => 0,
+        };
+        if position > open.scanner.file_len() || (low == many && self.next < from) {
+            return Err(self.damage(base, position, "the log ends before what was synced").into());
+        }
+        open.start_at(low, position)?;
+        self.current = Some(open);
+        Ok(())
+    }
+
+    fn open(&self, base: Offset) -> Result<Open, RecoveryError> {
+        let files = SegmentFiles::open_or_create(&self.home, base)?;
+        let mut header = [0u8; check::HEADER_BYTES];
+        let read = files.check.read_at(0, &mut header)?;
+        let created_ms = check::decode_header(&header[..read], self.home.partition, base);
+        let scanner = Scanner::new(files.log.clone(), 0)?;
+        let seed = CheckSeed::new(self.home.partition, base);
+        let (entries, on_disk) = (Vec::new(), Vec::new());
+        Ok(Open { base, seed, files, scanner, before: 0, entries, on_disk, created_ms, was_written: false })
+    }
+
+    fn open_from_its_start(&self, base: Offset) -> Result<Open, RecoveryError> {
+        let mut open = self.open(base)?;
+        open.start_at(0, 0)?;
+        Ok(open)
+    }
+
+    fn damage(&self, base: Offset, position: u64, reason: &'static str) -> Damage {
+        Damage { file: log_file(&self.home, base), position, offset: self.next, reason }
+    }
+
+    /// Makes sure that the batches of the plan are there.
+    pub(super) fn apply(&mut self, batches: Vec<Batch>, cut: Option<Offset>) -> Result<(), RecoveryError> {
+        for batch in batches {
+            let base = batch.header().base_offset;
+            if batch.header().end_offset() <= self.next {
+                continue;
+            }
+            if self.has_nothing() && base < self.next {
+                // The log's start lies within this batch.
+                self.next = base;
+            }
+            while self.next < base {
+                match self.look(base)? {
+                    Found::Batch(found) => self.accept(found)?,
+                    Found::Nothing(_) if self.next < self.log_start && base <= self.log_start => {
+                        self.restart_at(base)?
+                    }
+                    // The log was cut after this frame was written; the frame that says so was not.
+                    Found::Nothing(_) if cut.is_some_and(|cut| cut <= base && cut <= self.next) => {
+                        return Ok(());
+                    }
+                    Found::Nothing(damage) => return Err(damage.into()),
+                }
+            }
+            if self.next != base {
+                return Err(self.here("the journal's batch begins within one on disk").into());
+            }
+            self.put(batch)?;
+        }
+        Ok(())
+    }
+
+    fn has_nothing(&self) -> bool {
+        self.current.is_none() && self.segments.is_empty() && self.ahead.front() != Some(&self.next)
+    }
+
+    /// Removes all segments so far, none of which reaches up to the log's start: what they held was never synced.
+    fn restart_at(&mut self, at: Offset) -> io::Result<()> {
+        if let Some(open) = self.current.take() {
+            remove_segment(&self.home, open.base)?;
+        }
+        for segment in self.segments.drain(..).rev() {
+            remove_segment(&self.home, segment.base())?;
+        }
+        self.next = at;
+        Ok(())
+    }
+
+    /// Goes on over what is whole; the first thing that is not ends the log.
+    pub(super) fn finish(mut self) -> Result<Outcome, RecoveryError> {
+        let end = loop {
+            match self.look(Offset::MAX)? {
+                Found::Batch(batch) => self.accept(batch)?,
+                Found::Nothing(damage) => break damage,
+            }
+        };
+        if self.next < self.trusted {
+            return Err(end.into());
+        }
+        if self.next < self.log_start {
+            self.restart_at(self.log_start)?;
+        }
+        let has_more = |open: &Open| open.scanner.position() < open.scanner.file_len();
+        if self.current.as_ref().is_some_and(has_more) || !self.ahead.is_empty() {
+            tracing::warn!(log = %self.home.dir.display(), topic = %self.home.topic_name, %end, "cut a torn tail");
+            self.report.cut = Some(end);
+        }
+        for base in std::mem::take(&mut self.ahead).into_iter().rev() {
+            remove_segment(&self.home, base)?;
+        }
+        self.close_current()?;
+        let ends_there = self.segments.last().is_some_and(|segment| segment.base() <= self.next);
+        if self.segments.is_empty() || !ends_there {
+            self.segments.push(Arc::new(Segment::fresh(self.home.clone(), self.next)));
+        }
+        let Self { next, segments, epochs, producers, report, .. } = self;
+        Ok(Outcome { end: next, segments, epochs, producers, report })
+    }
+
+    /// What lies at the cursor, none of it reaching beyond `limit`.
+    fn look(&mut self, limit: Offset) -> Result<Found, RecoveryError> {
+        if self.ahead.front() == Some(&self.next) {
+            self.next_segment()?;
+        }
+        let limit = self.ahead.front().map_or(limit, |ahead| limit.min(*ahead));
+        let latest = self.epochs.latest();
+        let (next, trusted) = (self.next, self.trusted);
+        let Some(open) = &mut self.current else {
+            return Ok(Found::Nothing(self.here("the segment is missing")));
+        };
+        let reason = match open.scanner.peek()? {
+            Scanned::End => "the log ends here",
+            Scanned::Bad(reason) => reason,
+            Scanned::Batch(batch) => {
+                let header = batch.header();
+                let follows = header.base_offset == next && header.end_offset() <= limit;
+                if !follows || header.leader_epoch.is_none() || header.leader_epoch < latest {
+                    "the batch does not follow the one before"
+                } else if let Some(reason) = open.disagrees(&batch, next < trusted) {
+                    reason
+                } else {
+                    return Ok(Found::Batch(batch));
+                }
+            }
+        };
+        Ok(Found::Nothing(self.here(reason)))
+    }
+
+    fn here(&self, reason: &'static str) -> Damage {
+        let open = self.current.as_ref();
+        self.damage(
+            open.map_or(self.next, |open| open.base),
+            open.map_or(0, |open| open.scanner.position()),
+            reason,
+        )
+    }
+
+    /// Passes a batch that is, or now is, at the cursor.
+    fn accept(&mut self, batch: Batch) -> Result<(), RecoveryError> {
+        let header = batch.header();
+        let bytes = batch.bytes().len() as u64;
+        let outside = self.here("the batch lies outside what a segment can hold");
+        let Some(open) = &mut self.current else { return Err(outside.into()) };
+        let position = u32::try_from(open.scanner.position()).ok();
+        let (Some(position), Some(epoch)) = (position, header.leader_epoch) else {
+            return Err(outside.into());
+        };
+        if self.epochs.latest() < Some(epoch) && self.epochs.assign(epoch, header.base_offset).is_err() {
+            return Err(outside.into());
+        }
+        open.entries.push(CheckEntry::of(open.seed, open.base, position, header));
+        open.scanner.pass(bytes);
+        self.producers.update(header, self.now_ms);
+        self.report.scanned_bytes += bytes;
+        self.next = header.end_offset();
+        Ok(())
+    }
+
+    /// Makes sure that a batch of the journal's is at the cursor.
+    fn put(&mut self, batch: Batch) -> Result<(), RecoveryError> {
+        if self.ahead.front() == Some(&self.next) {
+            self.next_segment()?;
+        }
+        let end = batch.header().end_offset();
+        let bytes = batch.bytes().clone();
+        let is_there = match &mut self.current {
+            Some(open) => open.scanner.peek_bytes(bytes.len() as u64)? == bytes,
+            None => false,
+        };
+        if !is_there {
+            // A segment that begins within this batch is left over from before a truncation.
+            while let Some(base) = self.ahead.pop_front_if(|base| *base < end) {
+                remove_segment(&self.home, base)?;
+            }
+            if !self.fits(&batch) {
+                self.close_current()?;
+                self.current = Some(self.open_from_its_start(self.next)?);
+            }
+            let Some(open) = &mut self.current else { unreachable!("it was just opened") };
+            open.files.log.write_at(open.scanner.position(), &bytes)?;
+            open.scanner.was_written(bytes.len() as u64);
+            open.was_written = true;
+            self.report.rewritten_bytes += bytes.len() as u64;
+        }
+        self.accept(batch)
+    }
+
+    fn fits(&self, batch: &Batch) -> bool {
+        let Some(open) = &self.current else { return false };
+        let end = open.scanner.position() + batch.bytes().len() as u64;
+        let relative = batch.header().last_offset().since(open.base);
+        open.scanner.position() == 0 || (end <= u64::from(self.segment_bytes) && relative <= i32::MAX as u64)
+    }
+
+    fn next_segment(&mut self) -> Result<(), RecoveryError> {
+        let Some(base) = self.ahead.pop_front() else { return Ok(()) };
+        if let Some(open) = &self.current
+            && open.scanner.position() < open.scanner.file_len()
+            && self.next < self.trusted
+        {
+            return Err(self.here("something stands between two segments").into());
+        }
+        self.close_current()?;
+        let open = self.open_from_its_start(base)?;
+        if open.created_ms.is_none() && base < self.trusted {
+            let segment = Segment::sealed(self.home.clone(), base, base);
+            return Err(segment.damage(FileKind::Check, 0, base, "the header is not this segment's").into());
+        }
+        self.current = Some(open);
+        Ok(())
+    }
+
+    /// Makes the segment that the cursor is in end at the cursor, its side file too.
+    fn close_current(&mut self) -> Result<(), RecoveryError> {
+        let Some(open) = self.current.take() else { return Ok(()) };
+        let bytes = open.scanner.position();
+        let batches = open.before + open.entries.len() as u32;
+        let was_changed = open.settle(batches, self.now_ms)?;
+        let known = (open.before == 0)
+            .then(|| open.entries.iter().map(|entry| entry.max_timestamp).fold(-1, i64::max));
+        let extent = Extent {
+            batches,
+            bytes: u32::try_from(bytes)
+                .map_err(|_| self.damage(open.base, bytes, "the segment is too long"))?,
+            end: self.next,
+            max_timestamp: known,
+            created_ms: open.created_ms.unwrap_or(self.now_ms),
+            last_append_ms: self.now_ms,
+        };
+        let segment = Segment::recovered(self.home.clone(), open.base, extent, open.files);
+        if was_changed {
+            segment.remove_indexes()?;
+        }
+        self.segments.push(Arc::new(segment));
+        Ok(())
+    }
+}
+
+impl Open {
+    /// How many entries the side file has from the `from`th on.
+    fn entries_on_disk(&self, from: u32) -> io::Result<u32> {
+        let bytes = self.files.check.len()?.saturating_sub(check::entry_position(from));
+        u32::try_from(bytes / ENTRY_BYTES as u64).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Puts the cursor behind the first `before` batches.
+    fn start_at(&mut self, before: u32, position: u64) -> io::Result<()> {
+        self.before = before;
+        self.scanner.pass(position);
+        let bytes = self.files.check.len()?.saturating_sub(check::entry_position(before));
+        self.on_disk = vec![0; usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData)?];
+        let read = self.files.check.read_at(check::entry_position(before), &mut self.on_disk)?;
+        self.on_disk.truncate(read);
+        Ok(())
+    }
+
+    /// Why the side file speaks against a batch at the cursor. Where it was `synced`, it must speak for it.
+    fn disagrees(&self, batch: &Batch, is_synced: bool) -> Option<&'static str> {
+        let position = u32::try_from(self.scanner.position()).ok()?;
+        let expected = CheckEntry::of(self.seed, self.base, position, batch.header());
+        let at = self.entries.len() * ENTRY_BYTES;
+        let bytes = self.on_disk.get(at..at + ENTRY_BYTES);
+        match bytes
+            .and_then(|bytes| CheckEntry::decode(self.seed, self.before + self.entries.len() as u32, bytes))
+        {
+            Some(entry) if entry == expected => None,
+            Some(_) => Some("the batch is not the one that was written here"),
+            None if is_synced => Some("the batch has no entry in the side file"),
+            None => None,
+        }
+    }
+
+    /// Makes both files say what was found, and nothing else; tells whether they were not.
+    fn settle(&self, batches: u32, now_ms: i64) -> io::Result<bool> {
+        let mut was_changed = self.was_written;
+        if self.scanner.position() < self.scanner.file_len() {
+            self.files.log.set_len(self.scanner.position())?;
+            was_changed = true;
+        }
+        if self.created_ms.is_none() {
+            self.files.write_header(self.base, now_ms, None)?;
+            was_changed = true;
+        }
+        let mut bytes = Vec::with_capacity(self.entries.len() * ENTRY_BYTES);
+        for (at, entry) in self.entries.iter().enumerate() {
+            bytes.extend_from_slice(&entry.encode(self.seed, self.before + at as u32));
+        }
+        if self.on_disk != bytes {
+            self.files.check.write_at(check::entry_position(self.before), &bytes)?;
+            self.files.check.set_len(check::entry_position(batches))?;
+            was_changed = true;
+        }
+        Ok(was_changed)
+    }
+}

@@ -1,0 +1,138 @@
+//! What the frames that a journal kept of one log say about it, as a plan that recovery carries out on the segments.
+//!
+//! Pure: frames in, plan out. A truncation or deletion is done to the segments durably before its frame is written, so
+//! such frames only decide which earlier frames are void. Knows nothing of files.
+
+use bytes::Bytes;
+use vltava_model::Offset;
+use vltava_model::batch::{Batch, BatchError};
+
+use crate::durability::{RecoveredBody, RecoveredFrame};
+
+/// What the segments must hold when recovery is done.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Batches that must be there, in order of their offsets; what the segments lack of them is written.
+    pub batches: Vec<Batch>,
+    /// Below this, the segments were synced: what is missing there is damage.
+    pub durable: Option<Offset>,
+    /// The log begins no earlier.
+    pub start: Option<Offset>,
+    /// The log was deleted, and nothing has come after.
+    pub is_deleted: bool,
+}
+
+impl Plan {
+    /// Goes through the frames in order.
+    ///
+    /// # Errors
+    /// When a frame that passed the journal's checks does not hold whole batches.
+    pub(crate) fn of(frames: &[RecoveredFrame]) -> Result<Self, BatchError> {
+        let mut plan = Self::default();
+        for frame in frames {
+            plan.take(&frame.body)?;
+        }
+        if let Some(start) = plan.start {
+            plan.batches.retain(|batch| batch.header().end_offset() > start);
+        }
+        Ok(plan)
+    }
+
+    fn take(&mut self, body: &RecoveredBody) -> Result<(), BatchError> {
+        match body {
+            RecoveredBody::Append { base_offset, bytes, .. } => self.append(*base_offset, bytes.clone())?,
+            RecoveredBody::Synced { end_offset } => {
+                self.batches.clear();
+                self.durable = Some(*end_offset);
+                self.is_deleted = false;
+            }
+            RecoveredBody::Truncate { to } => self.truncate(*to),
+            RecoveredBody::StartOffset { to } => {
+                self.start = self.start.max(Some(*to));
+                self.is_deleted = false;
+            }
+            RecoveredBody::Delete => *self = Self { is_deleted: true, ..Self::default() },
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, base: Offset, bytes: Bytes) -> Result<(), BatchError> {
+        let batches = Batch::split(bytes, usize::MAX)?;
+        // One that begins earlier than the last one ends follows a truncation.
+        self.truncate(base);
+        self.batches.extend(batches);
+        self.is_deleted = false;
+        Ok(())
+    }
+
+    fn truncate(&mut self, to: Offset) {
+        while self.batches.pop_if(|last| last.header().end_offset() > to).is_some() {}
+        self.durable = self.durable.map(|durable| durable.min(to));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::batch_at;
+    use vltava_model::LeaderEpoch;
+
+    fn plan(bodies: &[RecoveredBody]) -> Plan {
+        let frame =
+            |body: &RecoveredBody| RecoveredFrame { leader_epoch: LeaderEpoch::new(1), body: body.clone() };
+        Plan::of(&bodies.iter().map(frame).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn append(base: u64, records: u32) -> RecoveredBody {
+        let bytes = batch_at(base, 1, records).into_bytes();
+        RecoveredBody::Append {
+            base_offset: Offset::new(base),
+            end_offset: Offset::new(base + u64::from(records)),
+            bytes,
+        }
+    }
+
+    fn bases(plan: &Plan) -> Vec<u64> {
+        plan.batches.iter().map(|batch| batch.header().base_offset.get()).collect()
+    }
+
+    fn to(to: u64) -> Offset {
+        Offset::new(to)
+    }
+
+    #[test]
+    fn a_truncation_voids_what_was_appended_before_it_only() {
+        let frames = [append(10, 5), append(15, 5), RecoveredBody::Truncate { to: to(15) }, append(15, 2)];
+        assert_eq!(bases(&plan(&frames)), [10, 15]);
+        let frames = [append(10, 5), append(15, 5), RecoveredBody::Truncate { to: to(12) }];
+        assert_eq!(bases(&plan(&frames)), [0u64; 0], "a batch is cut whole");
+    }
+
+    #[test]
+    fn what_was_synced_needs_no_frames_and_a_truncation_lowers_it() {
+        let synced = RecoveredBody::Synced { end_offset: to(20) };
+        let found = plan(&[append(10, 5), append(15, 5), synced.clone(), append(20, 1)]);
+        assert_eq!((bases(&found), found.durable), (vec![20], Some(to(20))));
+        assert_eq!(plan(&[synced, RecoveredBody::Truncate { to: to(17) }]).durable, Some(to(17)));
+    }
+
+    #[test]
+    fn deletion_voids_everything_before_it() {
+        let found = plan(&[append(10, 5), RecoveredBody::Delete]);
+        assert!(found.is_deleted && found.batches.is_empty());
+        let found = plan(&[
+            append(10, 5),
+            RecoveredBody::Delete,
+            RecoveredBody::StartOffset { to: to(90) },
+            append(90, 1),
+        ]);
+        assert!(!found.is_deleted);
+        assert_eq!((bases(&found), found.start), (vec![90], Some(to(90))));
+    }
+
+    #[test]
+    fn batches_below_the_start_are_left_out() {
+        let found = plan(&[append(10, 5), append(15, 5), RecoveredBody::StartOffset { to: to(17) }]);
+        assert_eq!(bases(&found), [15], "the one that holds the start stays whole");
+    }
+}

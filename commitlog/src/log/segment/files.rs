@@ -1,0 +1,132 @@
+//! The open files of a segment, and what makes them durable together.
+//!
+//! Knows nothing of what is in them.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vltava_model::Offset;
+
+use crate::log::check::{self, CheckSeed};
+use crate::log::home::{FileKind, Home};
+use crate::storage::{Storage, StorageFile};
+
+/// The open files of a segment. As a [`StorageFile`] it is the `.log`, but syncing it makes durable all that recovery
+/// needs: the side file and the names of both, too.
+#[derive(Clone)]
+pub(crate) struct SegmentFiles {
+    pub log: Arc<dyn StorageFile>,
+    pub check: Arc<dyn StorageFile>,
+    home: Arc<Home>,
+    names_synced: Arc<AtomicBool>,
+}
+
+impl SegmentFiles {
+    /// Opens the files of a segment.
+    pub(crate) fn open(
+        home: &Arc<Home>,
+        base: Offset,
+        names_synced: Arc<AtomicBool>,
+    ) -> io::Result<Arc<Self>> {
+        let log = home.storage.open(&home.path(base, FileKind::Log))?;
+        let check = home.storage.open(&home.path(base, FileKind::Check))?;
+        Ok(Arc::new(Self { log, check, home: home.clone(), names_synced }))
+    }
+
+    /// Opens them for recovery, which can make a side file anew.
+    pub(crate) fn open_or_create(home: &Arc<Home>, base: Offset) -> io::Result<Arc<Self>> {
+        let log = home.storage.create(&home.path(base, FileKind::Log))?;
+        let check = home.storage.create(&home.path(base, FileKind::Check))?;
+        Ok(Arc::new(Self { log, check, home: home.clone(), names_synced: Arc::default() }))
+    }
+
+    /// Creates the files of an empty segment; what a crash left under their names is cut off.
+    pub(crate) fn create(
+        home: &Arc<Home>,
+        base: Offset,
+        created_ms: i64,
+        cut: Option<Offset>,
+        names_synced: Arc<AtomicBool>,
+    ) -> io::Result<Arc<Self>> {
+        names_synced.store(false, Ordering::Release);
+        let files = Self { names_synced, ..Arc::unwrap_or_clone(Self::open_or_create(home, base)?) };
+        for file in [&files.log, &files.check] {
+            if !file.is_empty()? {
+                file.set_len(0)?;
+            }
+        }
+        files.write_header(base, created_ms, cut)?;
+        Ok(Arc::new(files))
+    }
+
+    /// Writes what stands in front of a side file's entries.
+    pub(crate) fn write_header(&self, base: Offset, created_ms: i64, cut: Option<Offset>) -> io::Result<()> {
+        let partition = self.home.partition;
+        let header = check::encode_header(partition, base, created_ms);
+        let cut = check::encode_cut(CheckSeed::new(partition, base), cut);
+        self.check.write_all_at(0, &[IoSlice::new(&header), IoSlice::new(&cut)])
+    }
+
+    /// Whether the names of the files are known to be durable; shared with the segment, which may open them again.
+    pub(crate) fn names_synced(&self) -> Arc<AtomicBool> {
+        self.names_synced.clone()
+    }
+}
+
+impl StorageFile for SegmentFiles {
+    fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.log.read_at(pos, buf)
+    }
+
+    fn write_all_at(&self, pos: u64, slices: &[IoSlice<'_>]) -> io::Result<()> {
+        self.log.write_all_at(pos, slices)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.log.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.log.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if !self.names_synced.load(Ordering::Acquire) {
+            sync_names(&*self.home.storage, &self.home.dir)?;
+            self.names_synced.store(true, Ordering::Release);
+        }
+        self.check.sync_data()?;
+        self.log.sync_data()
+    }
+
+    fn allocate_zeroed(&self, len: u64) -> io::Result<()> {
+        self.log.allocate_zeroed(len)
+    }
+}
+
+/// Syncs a directory and its own name in the one above.
+fn sync_names(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
+    storage.sync_dir(dir)?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => storage.sync_dir(parent),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the files of the segment that begins at `base`.
+pub(crate) fn remove_files(home: &Home, base: Offset) -> io::Result<()> {
+    // The log last: the others without it are known to be left over.
+    for kind in FileKind::SEGMENT.into_iter().rev() {
+        remove_if_there(home, base, kind)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn remove_if_there(home: &Home, base: Offset, kind: FileKind) -> io::Result<()> {
+    match home.storage.remove(&home.path(base, kind)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

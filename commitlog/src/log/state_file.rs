@@ -1,0 +1,82 @@
+//! What the segments cannot say about their log, as a checkpoint named `log-state`: where the log begins, and whether
+//! it was being emptied.
+//!
+//! A log that never moved its start has no such file. Payload, big-endian: log start (8), 0 or 1 + the offset at which
+//! the log was last emptied (8), phase (1).
+
+use std::io;
+use std::path::PathBuf;
+
+use vltava_model::Offset;
+
+use super::damage::Damage;
+use super::home::Home;
+use super::recovery::RecoveryError;
+use crate::checkpoint::{CheckpointError, CheckpointKind, read_checkpoint, write_checkpoint};
+
+const NAME: &str = "log-state";
+const KIND: CheckpointKind = CheckpointKind(*b"LOGS");
+const VERSION: u16 = 1;
+
+/// Whether the segments on disk are the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Phase {
+    /// They are.
+    #[default]
+    Normal,
+    /// All of them are to be removed: the log is to begin anew at its start.
+    Emptying,
+}
+
+/// The content of the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct LogState {
+    pub log_start: Offset,
+    /// Where the log was emptied to, as long as a claim to have synced more may be about.
+    pub cut: Option<Offset>,
+    pub phase: Phase,
+}
+
+fn path(home: &Home) -> PathBuf {
+    home.dir.join(NAME)
+}
+
+/// Replaces the file, durably.
+pub(crate) fn write(home: &Home, state: &LogState) -> io::Result<()> {
+    let mut payload = Vec::with_capacity(17);
+    payload.extend_from_slice(&state.log_start.get().to_be_bytes());
+    payload.extend_from_slice(&state.cut.map_or(0, |at| at.get() + 1).to_be_bytes());
+    payload.push(match state.phase {
+        Phase::Normal => 0,
+        Phase::Emptying => 1,
+    });
+    write_checkpoint(&*home.storage, &path(home), KIND, VERSION, &payload)
+}
+
+/// Reads the file; a log without one begins at 0.
+pub(crate) fn read(home: &Home) -> Result<LogState, RecoveryError> {
+    let damaged = |reason| Damage { file: path(home), position: 0, offset: Offset::ZERO, reason };
+    let checkpoint = match read_checkpoint(&*home.storage, &path(home), KIND) {
+        Ok(None) => return Ok(LogState::default()),
+        Ok(Some(checkpoint)) => checkpoint,
+        Err(CheckpointError::Corrupt { reason, .. }) => return Err(damaged(reason).into()),
+        Err(CheckpointError::Io { source, .. }) => return Err(source.into()),
+    };
+    if checkpoint.version != VERSION {
+        return Err(damaged("its version is not known").into());
+    }
+    decode(&checkpoint.payload).ok_or_else(|| damaged("its content is impossible").into())
+}
+
+fn decode(payload: &[u8]) -> Option<LogState> {
+    let (log_start, rest) = payload.split_first_chunk::<8>()?;
+    let (cut, phase) = rest.split_first_chunk::<8>()?;
+    let phase = match phase {
+        [0] => Phase::Normal,
+        [1] => Phase::Emptying,
+        _ => return None,
+    };
+    let cut = u64::from_be_bytes(*cut).checked_sub(1).map(Offset::new);
+    let log_start = Offset::new(u64::from_be_bytes(*log_start));
+    (log_start <= Offset::MAX).then_some(LogState { log_start, cut, phase })
+}

@@ -1,0 +1,196 @@
+//! The newest batches of a log, in memory: what followers and consumers at the end ask for costs no disk access.
+//!
+//! Bounded twice: each log keeps so many bytes, and all logs of a process share one budget. An idle log holds nothing
+//! once its owner has trimmed it. A copy only: losing it loses nothing. Knows nothing of segments.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use vltava_model::Offset;
+
+/// The memory that the tails of all logs share. Clones share one budget.
+#[derive(Clone, Debug)]
+pub struct TailBudget {
+    left: Arc<AtomicUsize>,
+}
+
+impl TailBudget {
+    /// A budget of `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        Self { left: Arc::new(AtomicUsize::new(bytes)) }
+    }
+
+    /// How many bytes are not in use.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let take = |left: usize| left.checked_sub(bytes);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+struct Entry {
+    base: Offset,
+    end: Offset,
+    bytes: Bytes,
+}
+
+/// The newest batches of one log, without a gap up to its end.
+pub(crate) struct Tail {
+    budget: TailBudget,
+    bytes_max: usize,
+    bytes: usize,
+    entries: VecDeque<Entry>,
+}
+
+impl Tail {
+    pub(crate) fn new(budget: TailBudget, bytes_max: usize) -> Self {
+        Self { budget, bytes_max, bytes: 0, entries: VecDeque::new() }
+    }
+
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.make_room(0);
+    }
+
+    /// Takes the batch just appended. If there is no room even without the older ones, nothing is kept.
+    pub(crate) fn push(&mut self, base: Offset, end: Offset, bytes: Bytes) {
+        if self.entries.back().is_some_and(|last| last.end != base) {
+            self.clear();
+        }
+        self.make_room(bytes.len());
+        while !self.budget.take(bytes.len()) {
+            if !self.drop_oldest() {
+                return;
+            }
+        }
+        if self.bytes + bytes.len() > self.bytes_max {
+            self.budget.give_back(bytes.len());
+            return;
+        }
+        self.bytes += bytes.len();
+        self.entries.push_back(Entry { base, end, bytes });
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        while self.bytes + bytes > self.bytes_max && self.drop_oldest() {}
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some(entry) = self.entries.pop_front() else { return false };
+        self.forget(&entry);
+        true
+    }
+
+    fn forget(&mut self, entry: &Entry) {
+        self.bytes -= entry.bytes.len();
+        self.budget.give_back(entry.bytes.len());
+    }
+
+    pub(crate) fn clear(&mut self) {
+        while self.drop_oldest() {}
+        self.entries.shrink_to_fit();
+    }
+
+    /// The log now ends at `end`.
+    pub(crate) fn truncate_to(&mut self, end: Offset) {
+        while let Some(entry) = self.entries.pop_back_if(|last| last.end > end) {
+            self.forget(&entry);
+        }
+    }
+
+    /// The batches from the one that holds `from`, at most `bytes_max` but at least one, none beyond `limit`, with the
+    /// first one's base and the last one's end. `None` when the tail does not reach back to `from`.
+    pub(crate) fn read(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        limit: Offset,
+    ) -> Option<(Bytes, Offset, Offset)> {
+        if self.entries.front()?.base > from {
+            return None;
+        }
+        let at = self.entries.partition_point(|entry| entry.end <= from);
+        let (mut len, mut many) = (0, 0);
+        for entry in self.entries.range(at..) {
+            if entry.end > limit || (many > 0 && len + entry.bytes.len() > bytes_max) {
+                break;
+            }
+            len += entry.bytes.len();
+            many += 1;
+        }
+        let last = self.entries.range(at..at + many).next_back()?;
+        let first = &self.entries[at];
+        if many == 1 {
+            return Some((first.bytes.clone(), first.base, first.end));
+        }
+        let mut bytes = BytesMut::with_capacity(len);
+        for entry in self.entries.range(at..at + many) {
+            bytes.extend_from_slice(&entry.bytes);
+        }
+        Some((bytes.freeze(), first.base, last.end))
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: u64) -> Offset {
+        Offset::new(offset)
+    }
+
+    fn push(tail: &mut Tail, base: u64, len: usize) {
+        tail.push(at(base), at(base + 10), Bytes::from(vec![base as u8; len]));
+    }
+
+    #[test]
+    fn keeps_the_newest_within_its_bounds_and_gives_memory_back() {
+        let budget = TailBudget::new(1000);
+        let mut tail = Tail::new(budget.clone(), 250);
+        for base in (0..100).step_by(10) {
+            push(&mut tail, base, 100);
+        }
+        assert_eq!(budget.left(), 800);
+        assert!(tail.read(at(79), 1000, at(100)).is_none());
+        let (bytes, first, end) = tail.read(at(85), 1000, at(100)).unwrap();
+        assert_eq!((bytes.len(), first, end), (200, at(80), at(100)));
+        assert_eq!(tail.read(at(85), 1, at(100)).unwrap().2, at(90));
+        assert_eq!(tail.read(at(85), 1000, at(99)).unwrap().2, at(90));
+        assert!(tail.read(at(100), 1000, at(100)).is_none());
+        push(&mut tail, 100, 251);
+        assert_eq!(budget.left(), 1000, "what is too large is not kept, nor what would leave a gap");
+        push(&mut tail, 110, 10);
+        tail.truncate_to(at(115));
+        assert!(tail.read(at(110), 1, at(200)).is_none());
+        push(&mut tail, 110, 10);
+        drop(tail);
+        assert_eq!(budget.left(), 1000);
+    }
+
+    #[test]
+    fn a_spent_budget_keeps_nothing() {
+        let budget = TailBudget::new(100);
+        let (mut one, mut two) = (Tail::new(budget.clone(), 100), Tail::new(budget.clone(), 100));
+        push(&mut one, 0, 80);
+        push(&mut two, 0, 40);
+        assert!(two.read(at(0), 1, at(10)).is_none());
+        push(&mut one, 10, 80);
+        assert!(one.read(at(0), 1, at(20)).is_none());
+        assert!(one.read(at(10), 1, at(20)).is_some());
+    }
+}
