@@ -1,0 +1,222 @@
+//! A log directory: whose it is, that it is ours alone, how it was left, what it holds, and whether it still serves.
+//!
+//! | name | what |
+//! |---|---|
+//! | `vltava.lock` | locked for as long as a process uses the directory |
+//! | `vltava.meta` | cluster id, node id, directory id: a checkpoint |
+//! | `clean-shutdown` | the broker epoch of a process that left in order: a checkpoint; gone before anything else is done |
+//! | `journal/` | the journal |
+//! | `<topic id>-<partition>/` | a partition, by the 32 digits of its topic's id |
+//! | `<topic id>-<partition>.deleted/` | a partition that is being deleted |
+//!
+//! Knows nothing of what a partition's directory holds.
+
+mod identity;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, NodeId, PartitionIndex, TopicPartition};
+
+use crate::checkpoint::{CheckpointKind, read_checkpoint, remove_checkpoint, write_checkpoint};
+use crate::storage::{Storage, StorageLock};
+
+pub use identity::{DirectoryError, Identity};
+
+const LOCK: &str = "vltava.lock";
+const JOURNAL: &str = "journal";
+const CLEAN: &str = "clean-shutdown";
+const CLEAN_KIND: CheckpointKind = CheckpointKind(*b"clsh");
+const CLEAN_VERSION: u16 = 1;
+const DELETED: &str = ".deleted";
+
+/// A log directory in use by this process.
+pub struct LogDirectory {
+    path: PathBuf,
+    storage: Arc<dyn Storage>,
+    identity: Identity,
+    left_cleanly: Option<BrokerEpoch>,
+    offline: OnceLock<String>,
+    _lock: Box<dyn StorageLock>,
+}
+
+impl LogDirectory {
+    /// Takes the directory at `path` for the node `node` of the cluster `cluster`, if that is known yet. A directory
+    /// that is not there or has no identity becomes this node's, under the identity `fresh`.
+    ///
+    /// The mark of a clean shutdown is read and removed, durably, before this returns: whatever happens from then on,
+    /// the next start knows that this one did not end well (yet).
+    ///
+    /// # Errors
+    /// [`DirectoryError`], which says what to do.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        path: &Path,
+        node: NodeId,
+        cluster: Option<ClusterId>,
+        fresh: DirectoryId,
+    ) -> Result<Self, DirectoryError> {
+        let disk = |action| move |source| DirectoryError::Io { action, path: path.to_owned(), source };
+        storage.create_dir_all(path).map_err(disk("create"))?;
+        if let Some(parent) = path.parent() {
+            storage.sync_dir(parent).map_err(disk("sync the parent of"))?;
+        }
+        let Some(lock) = storage.lock(&path.join(LOCK)).map_err(disk("lock"))? else {
+            return Err(DirectoryError::InUse { path: path.to_owned() });
+        };
+        let identity = identity::establish(&*storage, path, node, cluster, fresh)?;
+        let left_cleanly = take_clean_mark(&*storage, path).map_err(disk("read"))?;
+        for name in storage.list(path).map_err(disk("list"))? {
+            if name.strip_suffix(DELETED).and_then(parse_partition).is_some() {
+                storage.remove_dir_all(&path.join(name)).map_err(disk("finish a deletion in"))?;
+            }
+        }
+        let path = path.to_owned();
+        Ok(Self { path, storage, identity, left_cleanly, offline: OnceLock::new(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The disk it is on.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Whose it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Where the journal is.
+    pub fn journal_path(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
+
+    /// The broker epoch of the process that used the directory before, if that one shut down cleanly: the proof that
+    /// nothing was lost since. It was removed already, so it is good for this start only.
+    pub fn left_cleanly(&self) -> Option<BrokerEpoch> {
+        self.left_cleanly
+    }
+
+    /// Binds a directory to its cluster, durably, once that is known; one that is bound must be bound to this one.
+    ///
+    /// # Errors
+    /// [`DirectoryError::OtherCluster`], or what the disk says.
+    pub fn bind(&mut self, cluster: ClusterId) -> Result<(), DirectoryError> {
+        self.identity = identity::bind(&*self.storage, &self.path, self.identity, cluster)?;
+        Ok(())
+    }
+
+    /// Leaves the mark of a clean shutdown: the last act, when all logs and the journal are closed. A directory that
+    /// went offline gets none.
+    ///
+    /// # Errors
+    /// What the disk says; the next start then counts as one after a crash.
+    pub fn mark_clean(&self, epoch: BrokerEpoch) -> io::Result<()> {
+        if self.offline().is_some() {
+            return Ok(());
+        }
+        let payload = epoch.get().to_be_bytes();
+        write_checkpoint(&*self.storage, &self.path.join(CLEAN), CLEAN_KIND, CLEAN_VERSION, &payload)
+    }
+
+    /// The partitions that have a directory here, sorted; names of any other form are left alone.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn partitions(&self) -> io::Result<Vec<TopicPartition>> {
+        let mut partitions: Vec<_> =
+            self.storage.list(&self.path)?.iter().filter_map(|name| parse_partition(name)).collect();
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    /// Where a partition is, or would be.
+    pub fn partition_path(&self, partition: TopicPartition) -> PathBuf {
+        self.path.join(partition.to_string())
+    }
+
+    /// Makes a partition's directory, durably; it may be there.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn create_partition(&self, partition: TopicPartition) -> io::Result<PathBuf> {
+        let path = self.partition_path(partition);
+        if !self.storage.exists(&path)? {
+            self.storage.create_dir_all(&path)?;
+            self.storage.sync_dir(&self.path)?;
+        }
+        Ok(path)
+    }
+
+    /// Deletes a partition's directory: when this returns it is gone durably, though its bytes may be freed only by
+    /// the next start. One that is not there is no error. The journal is told first
+    /// ([`crate::durability::EntryBody::Delete`]), or a replay would bring the partition back.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn delete_partition(&self, partition: TopicPartition) -> io::Result<()> {
+        let path = self.partition_path(partition);
+        if !self.storage.exists(&path)? {
+            return Ok(());
+        }
+        let doomed = self.path.join(format!("{partition}{DELETED}"));
+        if self.storage.exists(&doomed)? {
+            self.storage.remove_dir_all(&doomed)?;
+        }
+        self.storage.rename(&path, &doomed)?;
+        self.storage.sync_dir(&self.path)?;
+        self.storage.remove_dir_all(&doomed)
+    }
+
+    /// Takes the directory out of service for as long as this process lives. The first reason is kept; says whether
+    /// this was it.
+    pub fn fail(&self, reason: impl Into<String>) -> bool {
+        let reason = reason.into();
+        let first = self.offline.set(reason.clone()).is_ok();
+        if first {
+            tracing::error!(directory = %self.path.display(), reason, "the log directory is offline");
+        }
+        first
+    }
+
+    /// Why the directory is out of service; `None` while it serves.
+    pub fn offline(&self) -> Option<&str> {
+        self.offline.get().map(String::as_str)
+    }
+}
+
+/// Reads and removes the mark of a clean shutdown. A mark that cannot be read proves nothing.
+fn take_clean_mark(storage: &dyn Storage, dir: &Path) -> io::Result<Option<BrokerEpoch>> {
+    let path = dir.join(CLEAN);
+    let epoch = match read_checkpoint(storage, &path, CLEAN_KIND) {
+        Ok(Some(mark)) if mark.version == CLEAN_VERSION => {
+            mark.payload.try_into().ok().map(|bytes| BrokerEpoch::new(u64::from_be_bytes(bytes)))
+        }
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%error, "the mark of the last shutdown proves nothing");
+            None
+        }
+    };
+    remove_checkpoint(storage, &path)?;
+    Ok(epoch)
+}
+
+/// Reads a partition directory's name; `None` for any other.
+fn parse_partition(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.split_at_checked(32)?;
+    let partition = TopicPartition::new(
+        topic.parse().ok()?,
+        PartitionIndex::new(partition.strip_prefix('-')?.parse().ok()?),
+    );
+    // Only the one way to write it: no upper case, no leading zeroes or plus signs.
+    (partition.to_string() == name).then_some(partition)
+}
+
+#[cfg(test)]
+mod tests;

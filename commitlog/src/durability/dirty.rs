@@ -1,0 +1,64 @@
+//! Which segments have to be synced before a journal file may forget its groups.
+//!
+//! Knows nothing of the journal's files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vltava_model::{Offset, TopicPartition};
+
+use super::entry::{EntryBody, JournalEntry};
+use crate::storage::StorageFile;
+
+/// What the groups of one journal file left unsynced, by partition.
+#[derive(Default)]
+pub(super) struct Dirty(BTreeMap<TopicPartition, DirtyPartition>);
+
+/// What one partition left unsynced.
+#[derive(Clone, Default)]
+pub(super) struct DirtyPartition {
+    /// Where the partition's log ended after its last frame; `None` when nothing was appended.
+    pub end: Option<Offset>,
+    /// Each file once.
+    pub segments: Vec<Arc<dyn StorageFile>>,
+}
+
+impl Dirty {
+    /// Remembers what `entry`, whose batches the journal holds, left unsynced.
+    pub fn add(&mut self, entry: &JournalEntry) {
+        match &entry.body {
+            EntryBody::Append { end_offset, segment, .. } => {
+                let partition = self.0.entry(entry.partition).or_default();
+                partition.end = Some(*end_offset);
+                add_segment(&mut partition.segments, segment);
+            }
+            EntryBody::Truncate { to, segment } => {
+                let partition = self.0.entry(entry.partition).or_default();
+                partition.end = partition.end.map(|end| end.min(*to));
+                segment.iter().for_each(|segment| add_segment(&mut partition.segments, segment));
+            }
+            EntryBody::Delete => self.forget(entry.partition),
+            EntryBody::StartOffset { .. } | EntryBody::Sync { .. } => {}
+        }
+    }
+
+    pub fn forget(&mut self, partition: TopicPartition) {
+        self.0.remove(&partition);
+    }
+
+    pub fn get(&self, partition: TopicPartition) -> Option<&DirtyPartition> {
+        self.0.get(&partition)
+    }
+
+    /// Any partition that is left.
+    pub fn next(&self) -> Option<(TopicPartition, DirtyPartition)> {
+        self.0.first_key_value().map(|(partition, dirty)| (*partition, dirty.clone()))
+    }
+}
+
+/// Adds a file to a short list, unless it is there.
+pub(super) fn add_segment(segments: &mut Vec<Arc<dyn StorageFile>>, segment: &Arc<dyn StorageFile>) {
+    if !segments.iter().any(|known| Arc::ptr_eq(known, segment)) {
+        segments.push(Arc::clone(segment));
+    }
+}

@@ -1,0 +1,126 @@
+//! What is handed to the journal, and what it hands back after a crash.
+//!
+//! Knows nothing of how either lies on disk.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use vltava_model::{LeaderEpoch, Offset, TopicPartition};
+
+use crate::storage::StorageFile;
+
+/// One change of one partition, to be made durable.
+#[derive(Clone, Debug)]
+pub struct JournalEntry {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The leader epoch in which the change was made.
+    pub leader_epoch: LeaderEpoch,
+    /// The change.
+    pub body: EntryBody,
+}
+
+/// The change of a [`JournalEntry`].
+#[derive(Clone)]
+pub enum EntryBody {
+    /// Whole batches, which a buffered write has put into `segment` already.
+    Append {
+        /// The first batch's base offset.
+        base_offset: Offset,
+        /// One past the last batch's last offset.
+        end_offset: Offset,
+        /// The batches, exactly as in the segment.
+        bytes: Bytes,
+        /// The file that holds them; the journal syncs it before it forgets the bytes.
+        segment: Arc<dyn StorageFile>,
+    },
+    /// The log was cut: nothing at or past `to` remains.
+    Truncate {
+        /// The new end of the log.
+        to: Offset,
+        /// The segment that was cut, to be synced before the journal forgets the cut; `None` when that is done.
+        segment: Option<Arc<dyn StorageFile>>,
+    },
+    /// Everything below `to` was deleted. The log's own record of it is durable already, or will be by the time of
+    /// [`super::JournalObserver::synced`]; this frame only keeps a replay from bringing back what was below.
+    StartOffset {
+        /// The new log start.
+        to: Offset,
+    },
+    /// The partition's log is being deleted: nothing of it is to be synced or replayed any more.
+    Delete,
+    /// All that this partition has submitted, and what `segments` hold besides, is to be on stable storage in the
+    /// segments themselves. For a log that changes from every append synced to relaxed, whose later appends the
+    /// journal will not see: a replay must not cut them off.
+    Sync {
+        /// The end of the log.
+        end_offset: Offset,
+        /// Segments that may hold something unsynced that was never submitted.
+        segments: Vec<Arc<dyn StorageFile>>,
+    },
+}
+
+/// A frame found in the journal after a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredFrame {
+    /// The leader epoch in which the change was made.
+    pub leader_epoch: LeaderEpoch,
+    /// The change.
+    pub body: RecoveredBody,
+}
+
+/// The change of a [`RecoveredFrame`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoveredBody {
+    /// Batches that the segments hold durably only if they were synced since.
+    Append {
+        /// The first batch's base offset.
+        base_offset: Offset,
+        /// One past the last batch's last offset.
+        end_offset: Offset,
+        /// The batches.
+        bytes: Bytes,
+    },
+    /// The segments hold everything below `end_offset` durably; no earlier frame is given.
+    Synced {
+        /// The end of what was synced.
+        end_offset: Offset,
+    },
+    /// The log was cut at `to`.
+    Truncate {
+        /// The new end of the log.
+        to: Offset,
+    },
+    /// Everything below `to` was deleted.
+    StartOffset {
+        /// The new log start.
+        to: Offset,
+    },
+    /// The log was deleted; what follows, if anything, is of a new one.
+    Delete,
+}
+
+impl fmt::Debug for EntryBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Append { base_offset, end_offset, bytes, .. } => {
+                write!(f, "Append({base_offset}..{end_offset}, {} bytes)", bytes.len())
+            }
+            Self::Truncate { to, .. } => write!(f, "Truncate({to})"),
+            Self::StartOffset { to } => write!(f, "StartOffset({to})"),
+            Self::Delete => f.write_str("Delete"),
+            Self::Sync { end_offset, segments } => write!(f, "Sync({end_offset}, {} files)", segments.len()),
+        }
+    }
+}
+
+impl EntryBody {
+    /// The bytes that the journal would have to hold, without headers.
+    pub(super) fn payload(&self) -> &[u8] {
+        match self {
+            Self::Append { bytes, .. } => bytes,
+            Self::Truncate { .. } | Self::StartOffset { .. } | Self::Delete | Self::Sync { .. } => &[],
+        }
+    }
+}

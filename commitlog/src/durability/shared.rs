@@ -1,0 +1,182 @@
+//! What the journal's two threads and its handle share: the failure, and the files that wait.
+//!
+//! The committer takes prepared files and gives back full ones; the housekeeper syncs what the full ones hold and
+//! prepares them anew. Files are prepared in the order in which they were filled, so generations on disk never have
+//! a gap. Knows nothing of groups.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use super::dirty::Dirty;
+use super::error::{Done, JournalError, failed};
+use super::file::JournalFile;
+use super::metrics::JournalMetrics;
+use super::options::{JournalObserver, JournalOptions};
+use crate::storage::{Storage, StorageFile};
+
+/// The common ground of one journal.
+pub(super) struct Shared {
+    pub storage: Arc<dyn Storage>,
+    pub dir: PathBuf,
+    pub options: JournalOptions,
+    pub salt: u64,
+    pub observer: Arc<dyn JournalObserver>,
+    pub metrics: JournalMetrics,
+    failure: OnceLock<JournalError>,
+    room: Mutex<Room>,
+    changed: Condvar,
+}
+
+/// The files that are not being written, and what is wanted.
+pub(super) struct Room {
+    /// Full, in the order of their generations; what they hold is to be synced.
+    pub sealed: VecDeque<Arc<SealedFile>>,
+    /// Empty and prepared, in the order of their generations.
+    pub spares: VecDeque<JournalFile>,
+    pub spare: Want,
+    pub growth: Growth,
+    pub next_generation: u64,
+    /// All files, the one being written included.
+    pub files: usize,
+    pub replay: Replay,
+    pub stage: Stage,
+    pub syncs: VecDeque<SyncRequest>,
+}
+
+/// A full file.
+pub(super) struct SealedFile {
+    pub file: Arc<JournalFile>,
+    pub dirty: Mutex<Dirty>,
+    /// One past the sequence of its last group.
+    pub end_sequence: u64,
+}
+
+/// Whether an empty file should be prepared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    No,
+    Yes,
+    /// Yes, but the disk is too full for another: one has to be freed.
+    OnlyFreed,
+}
+
+/// What is to be done about the room in the file being written.
+pub(super) enum Growth {
+    Enough,
+    Wanted {
+        file: Arc<JournalFile>,
+        bytes: u64,
+    },
+    /// The disk is full.
+    Refused,
+}
+
+/// Whether the frames found at the start are in synced segments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replay {
+    Pending,
+    Done,
+}
+
+/// How far the journal's life has gone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Running,
+    /// The committer is to end, and everything is to be synced.
+    Closing,
+    /// The committer has ended; the housekeeper syncs everything, then ends.
+    Emptying,
+    /// The housekeeper is to end.
+    Stopping,
+}
+
+/// Files to be synced for someone.
+pub(super) struct SyncRequest {
+    pub files: Vec<Arc<dyn StorageFile>>,
+    pub done: Done,
+}
+
+impl Shared {
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        dir: PathBuf,
+        options: JournalOptions,
+        salt: u64,
+        observer: Arc<dyn JournalObserver>,
+        room: Room,
+    ) -> Self {
+        Self {
+            storage,
+            dir,
+            options,
+            salt,
+            observer,
+            metrics: JournalMetrics::default(),
+            failure: OnceLock::new(),
+            room: Mutex::new(room),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The failure, if there was one.
+    pub fn check(&self) -> Result<(), JournalError> {
+        match self.failure.get() {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the journal's service; the first failure is the one that counts.
+    pub fn fail(&self, error: &JournalError) {
+        if self.failure.set(error.clone()).is_ok() {
+            tracing::error!(%error, "the journal failed; its log directory has to stop serving");
+            self.observer.failed(error);
+        }
+        // Taken so that nobody checks, misses the failure, and then waits.
+        drop(self.room());
+        self.changed.notify_all();
+    }
+
+    pub fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the room and wakes whoever waits for a change.
+    pub fn change<R>(&self, change: impl FnOnce(&mut Room) -> R) -> R {
+        let result = change(&mut self.room());
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits for a change of `room`.
+    pub fn wait<'a>(&self, room: MutexGuard<'a, Room>) -> MutexGuard<'a, Room> {
+        self.changed.wait(room).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `ready` gives something, the journal fails, or the disk has stalled for too long.
+    pub fn wait_for<R>(&self, mut ready: impl FnMut(&mut Room) -> Option<R>) -> Result<R, JournalError> {
+        let deadline = Instant::now() + self.options.stall_max;
+        let mut room = self.room();
+        loop {
+            self.check()?;
+            if let Some(result) = ready(&mut room) {
+                return Ok(result);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the disk is too slow");
+                return Err(failed("waiting for room in", &self.dir)(error));
+            }
+            room = self.changed.wait_timeout(room, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl SealedFile {
+    /// A full file of before the restart: the logs that replay it sync what it holds.
+    pub fn recovered(file: JournalFile, end_sequence: u64) -> Self {
+        Self { file: Arc::new(file), dirty: Mutex::default(), end_sequence }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the log needs of a disk, as a narrow trait, so that tests and the simulation can put a lossy one in its place.
+//!
+//! Knows nothing of logs, batches or journals.
+
+mod memory;
+mod real;
+
+pub use memory::{CrashMode, Fault, FaultPoint, MemoryStorage, PausedSyncs};
+pub use real::RealStorage;
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file system, as far as a log needs one.
+///
+/// Nothing is durable before it is synced: bytes by [`StorageFile::sync_data`], names (creation, renaming, removal)
+/// by [`Storage::sync_dir`] of the directory that holds them.
+pub trait Storage: Send + Sync {
+    /// Opens a file for reading and writing, creating it empty if it is not there.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Whether a file or directory is there.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// The names within a directory, sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Creates a directory and all that lead to it.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Renames a file or directory, replacing a file of the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file; handles to it stay usable.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory and all within.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes the names within a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes the exclusive lock that `path`, a file created if need be, stands for; `None` when someone holds it.
+    ///
+    /// The lock ends when the guard is dropped, or with the process.
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn StorageLock>>>;
+}
+
+/// Holds an exclusive lock until it is dropped.
+pub trait StorageLock: Send + Sync {}
+
+/// An open file with positional access.
+pub trait StorageFile: Send + Sync {
+    /// Reads at `pos` into `buf`; fewer bytes than asked only at the end of the file.
+    fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Fills `buf` from `pos`; an end of file before that is [`io::ErrorKind::UnexpectedEof`].
+    fn read_exact_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.read_at(pos, buf)? == buf.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// Writes all slices one after the other at `pos`. After an error any part of them may have been written.
+    fn write_all_at(&self, pos: u64, slices: &[IoSlice<'_>]) -> io::Result<()>;
+
+    /// Writes `bytes` at `pos`.
+    fn write_at(&self, pos: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(pos, &[IoSlice::new(bytes)])
+    }
+
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file holds no byte.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts or extends the file (with zeroes) to `len` bytes.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes the bytes, and the length, durable.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Extends the file to `len` bytes with zeroes that are written out, so that later writes into them change no
+    /// metadata; bytes that are there already stay. Durable after the next [`Self::sync_data`].
+    fn allocate_zeroed(&self, len: u64) -> io::Result<()>;
+
+    /// The open file itself, for `sendfile`; `None` where there is none.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod suite;
