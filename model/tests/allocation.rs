@@ -70,6 +70,9 @@ fn stays_in_proportion(what: &str, bytes: Bytes, limit: usize) {
     assert!(peak <= allowed, "{what}: {peak} bytes were reserved, {allowed} are allowed");
 }
 
+/// The front of an LZ4 frame whose blocks may have 4 MiB.
+const FRAME: &[u8] = &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x70, 0];
+
 // One test: others at the same time would be counted too.
 #[test]
 fn claims_reserve_nothing() {
@@ -82,9 +85,10 @@ fn claims_reserve_nothing() {
         ("a key of 2 GiB", seal(Compression::None, 1, &[20, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0, 0])),
         ("a raw snappy block of 4 GiB", seal(Compression::Snappy, 1, &[0xff, 0xff, 0xff, 0xff, 0x0f])),
         ("a raw snappy block of 32 MiB", seal(Compression::Snappy, 1, &[0x80, 0x80, 0x80, 0x10])),
+        ("an LZ4 block of 4 MiB", seal(Compression::Lz4, 1, &[FRAME, &[0, 0, 0x3f, 0, 1, 2, 3]].concat())),
         (
-            "an LZ4 block of 4 MiB",
-            seal(Compression::Lz4, 1, &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x70, 0, 0, 0, 0x3f, 0, 1, 2, 3]),
+            "an LZ4 block in room for 4 MiB",
+            seal(Compression::Lz4, 1, &[FRAME, &[3, 0, 0, 0, 1, 2, 3]].concat()),
         ),
     ];
     for (what, bytes) in claims {
