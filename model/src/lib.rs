@@ -1,6 +1,16 @@
-//! The nouns of Vltava: numbers that must not be mixed up, record batches, and the errors that clients see.
+//! The nouns of Vltava: numbers that must not be mixed up, record batches, configuration, and the errors that clients
+//! see.
 //!
 //! Knows nothing of disks, networks, clocks or any other crate of the workspace.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`ids`] | a type for every offset, epoch and identity |
+//! | [`batch`] | record batches, byte for byte Kafka's format 2: checked, read, built, compressed |
+//! | [`epochs`] | where each leader epoch begins in a log |
+//! | [`configs`] | what can be configured of topics and the cluster, and which value holds |
+//! | [`topic_name`] | which names a topic may have |
+//! | [`error`] | every error that a client can see, with what to do about it |
 
 pub mod batch;
 pub mod configs;
