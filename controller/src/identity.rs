@@ -1,0 +1,174 @@
+//! Who the metadata directory is: a random id, written once and durably, that makes this disk a voter of its own.
+//!
+//! A wiped disk comes back with another id, and so never votes as the one that it was. The file also remembers whether the
+//! directory has taken part in Raft: a directory that has, and whose log is gone, must not start as if it were new.
+//!
+//! `identity` is text: one `name=value` a line, the last one the CRC-32C of all before it. Knows no Raft and no network.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use vltava_model::{DirectoryId, NodeId};
+
+const FILE: &str = "identity";
+const HEAD: &str = "vltava metadata directory, version 1";
+
+/// Why a metadata directory's identity is not to be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The operating system said no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its words.
+        source: io::Error,
+    },
+    /// The file is not what was written.
+    #[error(
+        "{} is damaged: {what}. This controller can not know who it was. Run `vltava quorum remove` for this node on \
+         another controller, delete the directory, start this node, then run `vltava quorum add`",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The directory is another node's.
+    #[error(
+        "{} belongs to node {found}, but this is node {node}: correct `node.id` or `metadata.log.dir`",
+        path.display()
+    )]
+    ForeignNode {
+        /// The file.
+        path: PathBuf,
+        /// Whose directory it is.
+        found: NodeId,
+        /// Who wants to use it.
+        node: NodeId,
+    },
+}
+
+/// A directory's identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    path: PathBuf,
+    /// The node that it belongs to.
+    pub node: NodeId,
+    /// The random id.
+    pub directory: DirectoryId,
+    /// Whether a vote or an entry may ever have been written beside it.
+    pub used: bool,
+}
+
+impl Identity {
+    /// Reads the identity of `directory`; `None` when it has none yet. The directory must be there.
+    pub fn read(directory: &Path, node: NodeId) -> Result<Option<Self>, IdentityError> {
+        let path = directory.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(IdentityError::Damaged { path, what: "it is no text" });
+            }
+            Err(source) => return Err(IdentityError::Io { path, source }),
+        };
+        let identity = parse(path.clone(), &text).map_err(|what| IdentityError::Damaged { path, what })?;
+        if identity.node != node {
+            return Err(IdentityError::ForeignNode { path: identity.path, found: identity.node, node });
+        }
+        Ok(Some(identity))
+    }
+
+    /// Gives `directory` an identity, durably.
+    pub fn create(directory: &Path, node: NodeId, id: DirectoryId) -> Result<Self, IdentityError> {
+        let identity = Self { path: directory.join(FILE), node, directory: id, used: false };
+        identity.write()?;
+        Ok(identity)
+    }
+
+    /// Remembers, durably, that the directory takes part in Raft from now on.
+    pub fn mark_used(&mut self) -> Result<(), IdentityError> {
+        if !self.used {
+            Self { used: true, ..self.clone() }.write()?;
+            self.used = true;
+        }
+        Ok(())
+    }
+
+    fn write(&self) -> Result<(), IdentityError> {
+        let io = |source| IdentityError::Io { path: self.path.clone(), source };
+        let body =
+            format!("{HEAD}\nnode.id={}\ndirectory.id={}\nused={}\n", self.node, self.directory, self.used);
+        let text = format!("{body}crc32c={:08x}\n", crc32c::crc32c(body.as_bytes()));
+        let temporary = self.path.with_extension("tmp");
+        let mut file = File::create(&temporary).map_err(io)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        fs::rename(&temporary, &self.path).map_err(io)?;
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
+    }
+}
+
+fn parse(path: PathBuf, text: &str) -> Result<Identity, &'static str> {
+    let (body, crc) = text.rsplit_once("crc32c=").ok_or("its checksum is missing")?;
+    if crc.trim_end_matches('\n') != format!("{:08x}", crc32c::crc32c(body.as_bytes())) {
+        return Err("its checksum is wrong");
+    }
+    let mut lines = body.lines();
+    if lines.next() != Some(HEAD) {
+        return Err("it is of a version that this one does not know");
+    }
+    let mut value = |name: &str| {
+        lines.next().and_then(|line| line.strip_prefix(name)).and_then(|rest| rest.strip_prefix('='))
+    };
+    let node = value("node.id").and_then(|id| id.parse().ok()).ok_or("it has no node id")?;
+    let directory = value("directory.id").and_then(|id| id.parse().ok()).ok_or("it has no directory id")?;
+    let used =
+        value("used").and_then(|used| used.parse().ok()).ok_or("it does not say whether it was used")?;
+    Ok(Identity { path, node: NodeId::new(node), directory, used })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId::new(3);
+    const ID: DirectoryId = DirectoryId::new(0xabc);
+
+    #[test]
+    fn an_identity_survives_and_remembers_its_use() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Identity::read(dir.path(), NODE).unwrap(), None);
+        let mut made = Identity::create(dir.path(), NODE, ID).unwrap();
+        assert_eq!(Identity::read(dir.path(), NODE).unwrap(), Some(made.clone()));
+        made.mark_used().unwrap();
+        let read = Identity::read(dir.path(), NODE).unwrap().unwrap();
+        assert!(read.used && read.directory == ID);
+    }
+
+    #[test]
+    fn another_node_and_every_flipped_bit_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        Identity::create(dir.path(), NODE, ID).unwrap();
+        let other = Identity::read(dir.path(), NodeId::new(4)).unwrap_err();
+        assert!(matches!(other, IdentityError::ForeignNode { found: NODE, .. }), "{other}");
+        let path = dir.path().join(FILE);
+        let whole = fs::read(&path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut changed = whole.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &changed).unwrap();
+            let read = Identity::read(dir.path(), NODE);
+            // The last byte is the line's end.
+            assert!(bit / 8 == whole.len() - 1 || read.is_err(), "bit {bit}: {read:?}");
+        }
+        for length in 0..whole.len() - 1 {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(Identity::read(dir.path(), NODE).is_err(), "cut to {length}");
+        }
+    }
+}

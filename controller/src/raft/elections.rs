@@ -1,0 +1,194 @@
+//! When this controller stands for election.
+//!
+//! openraft's own timer is off. Here a voter stands when the leader's lease has run out (the election timeout, counted from
+//! its last sign of life: nobody votes against a leader before) and, on top of it, another half to whole timeout; at once
+//! where the connection to the leader broke and can not be made again, since then its process is gone. Before it stands, it
+//! asks the others whether they hear a leader (what Raft calls a pre-vote): one that was cut off alone can not raise the
+//! term, and so does not unseat a leader when it is back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ServerState;
+use rand::RngExt;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use vltava_raft_store::VoterId;
+
+use super::local::Local;
+use super::peers::Peers;
+use super::{Metrics, Raft, network};
+
+/// How often a broken connection to the leader is tried again.
+const RECONNECT: Duration = Duration::from_millis(100);
+
+/// What is known of the connection to a leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Link {
+    /// Nothing.
+    Unknown,
+    /// It stands, in this term.
+    Up(u64),
+    /// It broke, or could not be made: the leader of this term has no process.
+    Down(u64),
+}
+
+/// Stands for election whenever it is time to, until Raft stops.
+pub(crate) async fn stand(
+    raft: Raft,
+    local: Arc<Local>,
+    peers: Peers,
+    election_timeout: Duration,
+    link: watch::Receiver<Link>,
+) {
+    let step = (election_timeout / 40).max(Duration::from_millis(5));
+    let mut patience = draw(election_timeout);
+    loop {
+        tokio::time::sleep(step).await;
+        let seen = raft.metrics().borrow().clone();
+        if seen.running_state.is_err() {
+            return;
+        }
+        let voters = seen.membership_config.membership().get_joint_config().clone();
+        let votes = voters.iter().any(|config| config.contains(&local.voter));
+        if !votes || seen.state == ServerState::Leader {
+            continue;
+        }
+        let Ok(touched) =
+            raft.with_raft_state(|state| (state.vote_last_modified(), state.vote_ref().is_committed())).await
+        else {
+            return;
+        };
+        let alone = voters.iter().all(|config| config.len() == 1);
+        let down = *link.borrow() == Link::Down(seen.current_term);
+        let lease = if touched.1 { election_timeout } else { Duration::ZERO };
+        let wait = match (alone, down) {
+            (true, _) => Duration::ZERO,
+            (false, true) => lease + election_timeout / 10 * rank(&local, &seen, &voters),
+            (false, false) => lease + patience,
+        };
+        if touched.0.is_some_and(|at| at.elapsed() <= wait) {
+            continue;
+        }
+        if !alone && !others_agree(&local, &peers, &seen, &voters, election_timeout).await {
+            continue;
+        }
+        patience = draw(election_timeout);
+        tracing::info!(term = seen.current_term, leader_link_down = down, "standing for election");
+        if raft.trigger().elect().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How many voters besides the lost leader stand before this one, so that they do not split the votes.
+fn rank(local: &Local, seen: &Metrics, voters: &[BTreeSet<VoterId>]) -> u32 {
+    let before =
+        voters.iter().flatten().filter(|other| **other < local.voter && Some(**other) != seen.current_leader);
+    u32::try_from(before.collect::<BTreeSet<_>>().len()).unwrap_or(u32::MAX)
+}
+
+/// Half to all of the timeout.
+fn draw(election_timeout: Duration) -> Duration {
+    election_timeout.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+/// Whether a quorum, with this controller, hears no leader.
+async fn others_agree(
+    local: &Local,
+    peers: &Peers,
+    seen: &Metrics,
+    voters: &[BTreeSet<VoterId>],
+    election_timeout: Duration,
+) -> bool {
+    let others: Vec<VoterId> =
+        voters.iter().flatten().copied().filter(|voter| *voter != local.voter).collect();
+    let address = |voter: &VoterId| {
+        seen.membership_config
+            .membership()
+            .get_node(voter)
+            .map(|node| node.address.clone())
+            .unwrap_or_default()
+    };
+    let answers = peers.identify_all(others.iter().map(address).collect(), election_timeout / 4).await;
+    let mut agree = BTreeSet::from([local.voter]);
+    for (voter, answer) in others.iter().zip(answers) {
+        let Some(answer) = answer else { continue };
+        let is_it = answer.node_id == voter.node && answer.directory_id == voter.directory.to_be_bytes()[..];
+        if is_it && answer.leader_id.is_none() {
+            agree.insert(*voter);
+        }
+    }
+    is_quorum(voters, &agree)
+}
+
+fn is_quorum(voters: &[BTreeSet<VoterId>], of: &BTreeSet<VoterId>) -> bool {
+    voters.iter().all(|config| config.intersection(of).count() > config.len() / 2)
+}
+
+/// Watches the connection to the leader, whoever that is, until Raft stops.
+pub(crate) async fn watch_leader(raft: Raft, local: Arc<Local>, link: watch::Sender<Link>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let seen = metrics.borrow_and_update().clone();
+        let leader = seen.current_leader.filter(|leader| *leader != local.voter);
+        let address = leader
+            .and_then(|leader| seen.membership_config.membership().get_node(&leader))
+            .map(|node| node.address.clone());
+        let Some(address) = address else {
+            link.send_replace(Link::Unknown);
+            if metrics.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let term = seen.current_term;
+        let other = metrics.wait_for(|now| {
+            now.current_term != term || now.current_leader != leader || now.running_state.is_err()
+        });
+        tokio::select! {
+            over = other => match over {
+                Ok(now) if now.running_state.is_ok() => {}
+                _ => return,
+            },
+            () = hold(&address, term, &link) => {}
+        }
+    }
+}
+
+/// Holds a connection to the leader of a term, again and again.
+async fn hold(address: &str, term: u64, link: &watch::Sender<Link>) {
+    loop {
+        let began = Instant::now();
+        if let Ok(channel) = network::channel(address) {
+            let request = HealthCheckRequest { service: String::new() };
+            if let Ok(answer) = HealthClient::new(channel).watch(request).await {
+                let mut answer = answer.into_inner();
+                link.send_replace(Link::Up(term));
+                while let Ok(Some(_)) = answer.message().await {}
+            }
+        }
+        link.send_replace(Link::Down(term));
+        tokio::time::sleep(RECONNECT.saturating_sub(began.elapsed())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_needs_a_majority_of_every_configuration() {
+        let set = |nodes: &[u32]| nodes.iter().map(|n| VoterId::new(*n, 1)).collect::<BTreeSet<_>>();
+        let three = [set(&[1, 2, 3])];
+        assert!(!is_quorum(&three, &set(&[1])));
+        assert!(is_quorum(&three, &set(&[1, 3])));
+        let joint = [set(&[1, 2, 3]), set(&[3, 4, 5])];
+        assert!(!is_quorum(&joint, &set(&[1, 2, 3])));
+        assert!(is_quorum(&joint, &set(&[1, 3, 4])));
+        assert!(!is_quorum(&[set(&[1, 2])], &set(&[1])));
+    }
+}

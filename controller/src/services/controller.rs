@@ -1,0 +1,108 @@
+//! The `Controller` service: what brokers say to the active controller, and who is who.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use vltava_proto::v1::controller_server::Controller;
+use vltava_proto::v1::{
+    AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionsRequest, AlterPartitionsResponse,
+    AssignDirectoriesRequest, AssignDirectoriesResponse, BrokerMessage, ControllerMessage, IdentifyRequest,
+    IdentifyResponse,
+};
+
+use super::principal::{Operation, admit};
+use super::status_of;
+use crate::decide;
+use crate::raft::Raft;
+use crate::raft::leadership::{Leadership, Situation};
+use crate::raft::membership::Members;
+use crate::session::{OUTBOUND, Sessions};
+
+/// Serves brokers.
+#[derive(Clone)]
+pub(crate) struct ControllerService {
+    pub sessions: Arc<Sessions>,
+    pub raft: Raft,
+    pub members: Members,
+    pub situation: watch::Receiver<Situation>,
+}
+
+#[tonic::async_trait]
+impl Controller for ControllerService {
+    type SessionStream = ReceiverStream<Result<ControllerMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<BrokerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        admit(&request, Operation::ClusterAction)?;
+        let (out, outbound) = mpsc::channel(OUTBOUND);
+        tokio::spawn(self.sessions.clone().serve(request.into_inner(), out));
+        Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+
+    async fn alter_partitions(
+        &self,
+        request: Request<AlterPartitionsRequest>,
+    ) -> Result<Response<AlterPartitionsResponse>, Status> {
+        admit(&request, Operation::ClusterAction)?;
+        let request = request.into_inner();
+        let tenure = self.sessions.queue.active().map_err(|error| status_of(&error))?;
+        let decided =
+            self.sessions.queue.decide(move |view| decide::alter_partitions::decide(view, &request)).await;
+        let mut response = decided.map_err(|error| status_of(&error))?.response;
+        response.stamp = Some(self.sessions.local.stamp(tenure.term));
+        Ok(Response::new(response))
+    }
+
+    async fn allocate_producer_ids(
+        &self,
+        request: Request<AllocateProducerIdsRequest>,
+    ) -> Result<Response<AllocateProducerIdsResponse>, Status> {
+        admit(&request, Operation::ClusterAction)?;
+        let request = request.into_inner();
+        let decide = move |view: &decide::View| decide::allocate_producer_ids::decide(view, &request);
+        let decided = self.sessions.queue.decide(decide).await.map_err(|error| status_of(&error))?;
+        Ok(Response::new(decided.response))
+    }
+
+    async fn assign_directories(
+        &self,
+        request: Request<AssignDirectoriesRequest>,
+    ) -> Result<Response<AssignDirectoriesResponse>, Status> {
+        admit(&request, Operation::ClusterAction)?;
+        let request = request.into_inner();
+        let decide = move |view: &decide::View| decide::assign_directories::decide(view, &request);
+        let decided = self.sessions.queue.decide(decide).await.map_err(|error| status_of(&error))?;
+        Ok(Response::new(decided.response))
+    }
+
+    async fn identify(
+        &self,
+        request: Request<IdentifyRequest>,
+    ) -> Result<Response<IdentifyResponse>, Status> {
+        admit(&request, Operation::Describe)?;
+        let initialised = self.raft.is_initialized().await;
+        let initialised =
+            initialised.map_err(|error| Status::unavailable(format!("Raft has stopped: {error}")))?;
+        let local = &self.sessions.local;
+        let situation = self.situation.borrow().clone();
+        let leader_address = match &situation.leadership {
+            Leadership::Unknown => String::new(),
+            Leadership::Following { address, .. } => address.clone(),
+            Leadership::Leading => local.address.clone(),
+        };
+        Ok(Response::new(IdentifyResponse {
+            node_id: local.voter.node,
+            directory_id: local.directory().to_bytes().to_vec().into(),
+            cluster_id: local.cluster_bytes(),
+            initialised,
+            leader_id: situation.leader(local.node()).map(vltava_model::NodeId::get),
+            leader_address,
+            voters: self.members.identities(),
+            term: situation.term,
+        }))
+    }
+}

@@ -1,0 +1,81 @@
+//! What the active controller does without being asked: fences brokers whose time is up, lets leaderships go back to the
+//! preferred replicas, ends changes of voters that were left half-done. All of it goes through the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+use vltava_model::NodeId;
+
+use crate::decide::rebalance_leaders::Progress;
+use crate::decide::{self, Decision};
+use crate::queue::{Queue, QueueError};
+use crate::raft::membership::Members;
+use crate::tenure::Tenure;
+
+/// How often the table of sessions is looked at: a fraction of the grace of a closed one.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Works whenever this controller is active, until the queue is gone.
+pub(crate) async fn run(queue: Queue, members: Members, rebalance: Option<Duration>) {
+    let mut tenures = queue.tenure();
+    loop {
+        let current = tenures.borrow_and_update().clone();
+        let over = match current {
+            Some(tenure) => {
+                let finish = members.clone();
+                tokio::spawn(async move { finish.finish().await });
+                tokio::select! {
+                    over = tenures.changed() => over,
+                    () = serve(&queue, &tenure, rebalance) => Ok(()),
+                }
+            }
+            None => tenures.changed().await,
+        };
+        if over.is_err() {
+            return;
+        }
+    }
+}
+
+async fn serve(queue: &Queue, tenure: &Arc<Tenure>, rebalance: Option<Duration>) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut moved = Instant::now();
+    loop {
+        look.tick().await;
+        let overdue: Vec<NodeId> = tenure.liveness().overdue(tenure.now()).collect();
+        for node in overdue {
+            fence(queue, tenure, node).await;
+        }
+        if rebalance.is_some_and(|interval| moved.elapsed() >= interval) {
+            let more = queue.decide(|view| Ok(decide::rebalance_leaders::decide(view))).await;
+            if !matches!(more, Ok(done) if done.response == Progress::More) {
+                moved = Instant::now();
+            }
+        }
+    }
+}
+
+async fn fence(queue: &Queue, tenure: &Arc<Tenure>, node: NodeId) {
+    let fenced = queue.decide(move |view| {
+        // It may have come back while this waited.
+        if !view.liveness.overdue(view.now).any(|overdue| overdue == node) {
+            return Ok(Decision::unchanged(false));
+        }
+        let Decision { records, response: () } = decide::fence_broker::decide(view, node);
+        Ok(Decision { records, response: true })
+    });
+    match fenced.await {
+        Ok(done) if done.response => {
+            let mut liveness = tenure.liveness();
+            let still = liveness.overdue(tenure.now()).any(|overdue| overdue == node);
+            if still {
+                liveness.forget(node);
+                tracing::warn!(broker = %node, "a broker's session is over: it is fenced");
+            }
+        }
+        Ok(_) | Err(QueueError::NotActive { .. }) => {}
+        Err(error) => tracing::warn!(broker = %node, %error, "a broker could not be fenced yet"),
+    }
+}
