@@ -8,7 +8,7 @@ use crate::codec::decode_entry;
 use crate::error::OpenError;
 use crate::meta_log::LogError;
 use crate::open::SNAPSHOTS;
-use crate::sled_log::Copy;
+use crate::sled_log::LogCopy;
 use crate::snapshot_store::{self, SnapshotFile};
 use crate::types::{Position, RaftEntry, VoteRecord};
 
@@ -31,12 +31,12 @@ pub struct Inspection {
     pub last: Option<Position>,
     /// The snapshots, newest first.
     pub snapshots: Vec<SnapshotFile>,
-    copy: Copy,
+    copy: LogCopy,
 }
 
 /// Looks at the Raft directory of a node that is not running.
 pub fn inspect(directory: &Path) -> Result<Inspection, OpenError> {
-    let copy = Copy::take(directory)?;
+    let copy = LogCopy::take(directory)?;
     let path = directory.join(SNAPSHOTS);
     let snapshots = snapshot_store::survey(&path).map_err(OpenError::io("read", &path))?;
     let covered = snapshots

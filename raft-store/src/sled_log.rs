@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use crate::error::OpenError;
 use crate::meta_log::{LogBounds, LogEntry, LogError, MAX_ENTRY_BYTES, MetaLog};
 use crate::types::{Position, VoteRecord};
-pub(crate) use copy::Copy;
+pub(crate) use copy::LogCopy;
 use layout::{EntryScan, Op, STATE_KEY, sled_error};
 use record::StateRecord;
 use witness::{Slot, WitnessWriter};

@@ -85,6 +85,8 @@ fn appends_that_wait_are_one_group_and_answer_in_order() {
     for _ in 0..3 {
         gate.send(()).unwrap();
     }
+    // More appends than that must fail rather than wait.
+    drop(gate);
     voted.blocking_recv().unwrap().unwrap();
     drop(requests);
     thread.join().unwrap();

@@ -21,7 +21,7 @@ const CACHE_BYTES: u64 = 16 << 20;
 
 /// A log that was copied and opened, as far as it could be.
 #[derive(Debug)]
-pub(crate) struct Copy {
+pub(crate) struct LogCopy {
     // Declared, and so dropped, before the files below it.
     db: Option<sled::Db>,
     record: StateRecord,
@@ -29,7 +29,7 @@ pub(crate) struct Copy {
     _scratch: Scratch,
 }
 
-impl Copy {
+impl LogCopy {
     /// Copies the log in `directory`, of which no process may be the owner, and checks the copy as a start would.
     pub(crate) fn take(directory: &Path) -> Result<Self, OpenError> {
         let _held = hold(directory)?;
