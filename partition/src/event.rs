@@ -1,272 +1,349 @@
-//! What a partition is told.
+//! Everything that can happen to a replica, and the nouns in which it is said.
+//!
+//! Knows neither bytes nor connections: a batch is a range of offsets here, a stream is a token.
+
+use std::time::Duration;
 
 use vltava_model::epochs::LeaderEpochs;
 use vltava_model::{BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionEpoch};
 
-/// Monotonic time in milliseconds from an origin of the caller's.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct Time(u64);
+use crate::offsets::LogPosition;
+use crate::time::Time;
 
-impl Time {
-    /// Wraps milliseconds.
-    pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
+/// Names one request of the caller's; the effect that answers it carries the same one. The caller never uses one twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Token(u64);
+
+impl Token {
+    /// Wraps the caller's number.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
     }
 
-    /// This much later.
-    #[must_use]
-    pub const fn plus(self, millis: u64) -> Self {
-        Self(self.0.saturating_add(millis))
-    }
-
-    /// How many milliseconds have passed since `earlier`.
-    pub const fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
+    /// The caller's number.
+    pub const fn get(self) -> u64 {
+        self.0
     }
 }
 
-/// Names a request of the owner's in the effect that answers it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct Token(pub u64);
+/// Names one attempt to change the ISR; the answer to it carries the same one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ProposalId(u64);
 
-/// When a write is acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Acks {
-    /// At once.
-    None,
-    /// When the leader has it (on stable storage, for a synced partition).
-    Leader,
-    /// When every in-sync replica has it, and these are enough.
-    All,
+impl ProposalId {
+    /// Wraps a number.
+    pub(crate) const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The number, for logs.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
 }
 
-/// What counts as having a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// To have it on stable storage (`flush.messages=1`).
-    Synced,
-    /// To have it in the log.
-    Relaxed,
-}
-
-/// Which process and disk a replica is: a wiped disk or a restarted process is another one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Who holds a replica: another process or another directory of the same node counts as a new replica, which may hold
+/// nothing (I32).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ReplicaIdentity {
     /// The broker.
     pub node: NodeId,
-    /// Its registration.
+    /// Its process.
     pub broker_epoch: BrokerEpoch,
-    /// Its directory.
+    /// The directory that holds the partition.
     pub directory: DirectoryId,
 }
 
-/// The log as it was opened.
-#[derive(Clone, Debug, Default)]
+/// A replica's log as it was opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LocalLog {
     /// The first offset.
     pub log_start: Offset,
-    /// The last known high watermark; the log start when none is known.
-    pub high_watermark: Offset,
-    /// Up to where it is on stable storage.
-    pub durable_end: Offset,
-    /// Where it ends.
+    /// One past the last offset.
     pub log_end: Offset,
-    /// Its leader epochs.
+    /// Everything below is on stable storage. After a recovery usually the log end.
+    pub durable_end: Offset,
+    /// From the checkpoint. One that was lost may be given as the log start; one above the log end is cut to it.
+    pub high_watermark: Offset,
+    /// As the log knows them.
     pub epochs: LeaderEpochs,
 }
 
-/// What the topic's configuration means for replication.
+/// What the high watermark and acknowledgements count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settings {
-    /// `min.insync.replicas`, at most the number of replicas.
-    pub min_insync: usize,
-    /// `replica.lag.time.max.ms`.
-    pub lag_max_ms: u64,
-    /// What counts as having a record.
-    pub durability: Durability,
-    /// How many writes may wait for their acknowledgement.
-    pub waiting_max: usize,
+pub enum Durability {
+    /// Only what is on stable storage (`flush.messages=1`).
+    Synced,
+    /// What was appended, as Kafka does by default.
+    Relaxed,
 }
 
-/// How the leader came to lead.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Recovery {
-    /// It has every committed record.
-    #[default]
+/// `unclean.leader.election.enable`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UncleanElection {
+    /// Committed records are never given up: a replica that is asked to refuses.
+    Forbidden,
+    /// Committed records may be given up.
+    Allowed,
+}
+
+/// What a partition's topic and broker are configured to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// `min.insync.replicas`. More than there are replicas count as all of them.
+    pub min_insync: u32,
+    /// `replica.lag.time.max.ms`: how long a follower may trail before it leaves the ISR.
+    pub lag_time_max: Duration,
+    /// What counts as replicated.
+    pub durability: Durability,
+    /// Whether a truncation below the high watermark is tolerated.
+    pub unclean_election: UncleanElection,
+    /// How many produce requests may wait for replication; more are refused with THROTTLING_QUOTA_EXCEEDED.
+    pub max_waiting_acks: usize,
+    /// After this time an ISR proposal without an answer is proposed anew. No request that the caller sent longer ago than
+    /// this may still be executed by any controller.
+    pub proposal_timeout: Duration,
+}
+
+impl Settings {
+    /// Settings with the usual bounds.
+    pub const fn new(min_insync: u32, lag_time_max: Duration, durability: Durability) -> Self {
+        Self {
+            min_insync,
+            lag_time_max,
+            durability,
+            unclean_election: UncleanElection::Forbidden,
+            max_waiting_acks: 10_000,
+            proposal_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// When a produce request is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acks {
+    /// At once (`acks=0`).
+    None,
+    /// When the leader has it, on stable storage if the partition is [`Durability::Synced`] (`acks=1`).
+    Leader,
+    /// When it is committed (`acks=all`).
+    All,
+}
+
+/// How a leader came to lead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeaderRecovery {
+    /// It has all committed records.
     Recovered,
-    /// By an unclean election: committed records may be gone, and followers may cut them off.
+    /// It was elected uncleanly: committed records may be gone.
     Recovering,
 }
 
-/// The partition as committed metadata has it.
+/// A partition as committed metadata has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Assignment {
-    /// Who leads.
+pub struct PartitionState {
+    /// Who leads, if anybody can.
     pub leader: Option<NodeId>,
-    /// Since which epoch.
+    /// The leadership.
     pub leader_epoch: LeaderEpoch,
-    /// Of which version this assignment is.
+    /// Counts the changes of this state.
     pub partition_epoch: PartitionEpoch,
-    /// All replicas.
+    /// Who holds a replica.
     pub replicas: Vec<NodeId>,
-    /// The in-sync ones.
+    /// The in-sync replicas.
     pub isr: Vec<NodeId>,
-    /// Replicas that may join the ISR, with their registrations.
-    pub eligible: Vec<(NodeId, BrokerEpoch)>,
     /// How the leader came to lead.
-    pub recovery: Recovery,
+    pub recovery: LeaderRecovery,
 }
 
-/// A follower's wish to follow.
+/// What the metadata feed says about a partition. Comes in the order of the metadata log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Assignment {
+    /// Its state.
+    pub state: PartitionState,
+    /// The registrations of its replicas that may be in the ISR: neither fenced nor stopping.
+    pub eligible: Vec<(NodeId, BrokerEpoch)>,
+}
+
+/// A client's batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Subscription {
+pub struct Produce {
+    /// Named by the answer.
+    pub token: Token,
+    /// How many offsets it takes.
+    pub records: u32,
+    /// When to answer.
+    pub acks: Acks,
+    /// When to give up waiting.
+    pub deadline: Time,
+    /// The leader epoch that the client believes in.
+    pub expected_leader_epoch: Option<LeaderEpoch>,
+}
+
+/// A batch that an idempotent producer sent again, found in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AwaitCommitted {
+    /// Named by the answer.
+    pub token: Token,
+    /// Where the batch begins.
+    pub base_offset: Offset,
+    /// Where it ends, not above the log end.
+    pub end_offset: Offset,
+    /// When to answer.
+    pub acks: Acks,
+    /// When to give up waiting.
+    pub deadline: Time,
+}
+
+/// A follower wants data; or data again, on another stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerSubscribe {
+    /// Names the subscription.
+    pub token: Token,
+    /// Who.
+    pub follower: ReplicaIdentity,
+    /// In which epoch it follows.
+    pub leader_epoch: LeaderEpoch,
+    /// Its first offset.
+    pub log_start: Offset,
+    /// Where its log ends, and where it wants to read on.
+    pub log_end: Offset,
+    /// Up to where its log is on stable storage.
+    pub durable_end: Offset,
+    /// The newest leader epoch that its log knows.
+    pub last_epoch: Option<LeaderEpoch>,
+}
+
+/// How far a follower has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerProgress {
     /// Who.
     pub follower: ReplicaIdentity,
     /// In which epoch it follows.
     pub leader_epoch: LeaderEpoch,
     /// Where its log ends.
     pub log_end: Offset,
-    /// The epoch of its last record; `None` without records.
-    pub last_epoch: Option<LeaderEpoch>,
     /// Up to where its log is on stable storage.
     pub durable_end: Offset,
+}
+
+/// Batches from the leader, which the caller keeps until the step is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaderData {
+    /// In which epoch they were asked for.
+    pub leader_epoch: LeaderEpoch,
+    /// The first offset.
+    pub base_offset: Offset,
+    /// One past the last offset.
+    pub end_offset: Offset,
+    /// The leader epoch of each batch, or of each first batch of an epoch, with its offset; the first at the base offset.
+    pub batch_epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The leader's high watermark.
+    pub high_watermark: Offset,
+    /// The leader's first offset.
+    pub log_start: Offset,
 }
 
 /// What the controller said to a proposed ISR.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum IsrOutcome {
-    /// Committed: the partition is so now.
-    Applied {
-        /// Since which epoch it is led.
-        leader_epoch: LeaderEpoch,
-        /// Of which version this is.
-        partition_epoch: PartitionEpoch,
-        /// The ISR.
-        isr: Vec<NodeId>,
-    },
-    /// Refused, or lost on the way.
+    /// The partition as it is now.
+    Applied(PartitionState),
+    /// Refused, or its outcome is unknown.
     Failed(ErrorCode),
 }
 
-/// What happened.
+/// What happens to a replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Committed metadata, or the registrations of its brokers, changed.
+    /// Committed metadata. May repeat itself.
     Assigned(Assignment),
-    /// The topic's configuration changed.
+    /// The settings changed.
     Configured(Settings),
-    /// A client's batch passed all other checks.
-    Produce {
-        /// Names the answer.
-        token: Token,
-        /// How many offsets it takes: at least 1.
-        records: u64,
-        /// When to answer.
-        acks: Acks,
-        /// The leader epoch that the client believes in.
-        expected_epoch: Option<LeaderEpoch>,
-        /// Until when to wait.
-        deadline: Time,
-    },
-    /// A client's batch is in the log already: it wants its acknowledgement.
-    ProduceAgain {
-        /// Names the answer.
-        token: Token,
-        /// Its first offset.
-        base: Offset,
-        /// One past its last offset.
-        end: Offset,
-        /// When to answer.
-        acks: Acks,
-        /// Until when to wait.
-        deadline: Time,
-    },
-    /// The log is on stable storage up to here.
-    Durable {
-        /// At most the log end.
-        up_to: Offset,
-    },
-    /// The disk failed: final.
+    /// A client's batch.
+    Produce(Produce),
+    /// A client's batch that is in the log already.
+    AwaitCommitted(AwaitCommitted),
+    /// Everything below this position is on stable storage: appends, truncations and new log starts alike.
+    Durable(LogPosition),
+    /// A write or sync failed. Final.
     StorageFailed,
-    /// A follower wants to follow.
-    FollowerSubscribed {
-        /// Names the answer.
-        token: Token,
-        /// What it says.
-        subscription: Subscription,
+    /// A follower subscribes.
+    FollowerSubscribe(FollowerSubscribe),
+    /// A follower has come further.
+    FollowerProgress(FollowerProgress),
+    /// A subscription ended.
+    FollowerGone {
+        /// Whose.
+        follower: NodeId,
+        /// The subscription.
+        subscription: Token,
     },
-    /// A follower that was accepted reports how far it is.
-    FollowerProgress {
-        /// Who.
-        node: NodeId,
-        /// Its registration.
-        broker_epoch: BrokerEpoch,
-        /// In which epoch it was accepted.
+    /// The leader sends batches.
+    LeaderData(LeaderData),
+    /// The leader accepts the subscription, or its watermarks moved.
+    LeaderWatermark {
+        /// In which epoch it was asked.
         leader_epoch: LeaderEpoch,
-        /// Where its log ends.
-        log_end: Offset,
-        /// Up to where it is on stable storage.
-        durable_end: Offset,
+        /// Its high watermark.
+        high_watermark: Offset,
+        /// Its first offset.
+        log_start: Offset,
+    },
+    /// The leader refuses the subscription since the logs diverge.
+    LeaderDiverging {
+        /// In which epoch it was asked.
+        leader_epoch: LeaderEpoch,
+        /// The largest epoch that it knows, not above the one named in the subscription.
+        epoch: LeaderEpoch,
+        /// Where that epoch ends in its log.
+        end: Offset,
+    },
+    /// The leader refuses the subscription since it shares nothing with this log.
+    LeaderStartAt {
+        /// In which epoch it was asked.
+        leader_epoch: LeaderEpoch,
+        /// Its first offset.
+        log_start: Offset,
+    },
+    /// The stream to the leader, or the subscription on it, ended; or it was refused, and a pause is over.
+    StreamLost {
+        /// In which epoch the leader was followed.
+        leader_epoch: LeaderEpoch,
     },
     /// The controller answered a proposal.
-    IsrAnswered(IsrOutcome),
-    /// The leader sent batches.
-    LeaderData {
-        /// In which epoch this was asked for.
-        leader_epoch: LeaderEpoch,
-        /// The first offset.
-        base: Offset,
-        /// One past the last offset.
-        end: Offset,
-        /// The leader epochs in the batches, each with its first offset.
-        epochs: Vec<(LeaderEpoch, Offset)>,
-        /// The leader's high watermark.
-        high_watermark: Offset,
-        /// The leader's first offset.
-        log_start: Offset,
+    IsrAnswered {
+        /// Which.
+        proposal: ProposalId,
+        /// What it said.
+        outcome: IsrOutcome,
     },
-    /// The leader accepted the subscription, or its watermarks moved.
-    LeaderWatermark {
-        /// In which epoch this was asked for.
-        leader_epoch: LeaderEpoch,
-        /// The leader's high watermark.
-        high_watermark: Offset,
-        /// The leader's first offset.
-        log_start: Offset,
-    },
-    /// The logs diverge.
-    LeaderDiverging {
-        /// In which epoch this was asked for.
-        leader_epoch: LeaderEpoch,
-        /// The leader's largest epoch that is not above this replica's last.
-        epoch: LeaderEpoch,
-        /// Where it ends in the leader's log.
-        end: Offset,
-    },
-    /// Nothing here is left in the leader's log, which begins at `offset`.
-    LeaderStartsAt {
-        /// In which epoch this was asked for.
-        leader_epoch: LeaderEpoch,
-        /// The leader's first offset.
-        offset: Offset,
-    },
-    /// The subscription ended, for whatever reason.
-    SubscriptionLost {
-        /// Of which epoch it was.
-        leader_epoch: LeaderEpoch,
-    },
-    /// Records below an offset are to go.
+    /// A client deletes old records.
     DeleteRecords {
-        /// Names the answer.
+        /// Named by the answer.
         token: Token,
-        /// Below which; `None` is the high watermark.
+        /// Below which offset; `None` means all that are committed.
         before: Option<Offset>,
     },
-    /// Retention removed what lay below.
+    /// Retention moved the log start; never above the high watermark.
     LogStartMoved {
-        /// The new log start.
-        to: Offset,
+        /// The first offset now.
+        log_start: Offset,
     },
-    /// Time passed.
+    /// Time passes. See [`crate::Partition::next_tick`].
     Tick,
+}
+
+impl Event {
+    /// Whether only a leader can take it.
+    pub(crate) const fn is_for_leader(&self) -> bool {
+        matches!(
+            self,
+            Self::Produce(_)
+                | Self::AwaitCommitted(_)
+                | Self::FollowerSubscribe(_)
+                | Self::FollowerProgress(_)
+                | Self::FollowerGone { .. }
+        )
+    }
 }

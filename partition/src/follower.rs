@@ -1,133 +1,284 @@
-//! The follower's part: takes what the leader sends, in order and without gaps, and cuts back where the logs diverge.
+//! A replica that follows: brings its log in line with the leader's, then appends what the leader sends.
+//!
+//! It cuts its log only where the leader of its own epoch says that leader epochs diverge, never by a watermark (I7, B1), and
+//! believes a watermark only after the logs were found to agree (B14).
 
-use vltava_model::epochs::LeaderEpochs;
-use vltava_model::{LeaderEpoch, NodeId, Offset};
+use std::time::Duration;
 
-use crate::effect::Effect;
-use crate::event::{Durability, Recovery};
-use crate::offsets::Offsets;
+use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset};
+
+use crate::context::Context;
+use crate::effect::{Alarm, Effect, Verdict};
+use crate::event::{Durability, LeaderData, LeaderRecovery, UncleanElection};
+use crate::time::Time;
+
+/// A subscription that is not answered is made again after this time.
+const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Where a follower stands with its leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Asked, not yet answered.
+    Subscribing { since: Time },
+    /// Data come.
+    Following,
+    /// Something is wrong that only another leader, or a human, can mend.
+    Halted,
+}
+
+/// Whether the logs are known to agree. Once they do, they do so for the rest of the epoch: the leader's log only grows in
+/// it, and this one holds nothing else. So an answer of an earlier stream that comes late must not cut it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Agreement {
+    Unknown,
+    Confirmed,
+}
 
 /// See the module.
-#[derive(Clone, Debug)]
-pub struct Follower {
+#[derive(Debug)]
+pub(crate) struct Follower {
     leader: NodeId,
     epoch: LeaderEpoch,
-    recovery: Recovery,
-}
-
-/// What every step of a follower needs besides itself.
-pub(crate) struct Ground<'a> {
-    pub durability: Durability,
-    pub offsets: &'a mut Offsets,
-    pub epochs: &'a mut LeaderEpochs,
-    pub effects: &'a mut Vec<Effect>,
-}
-
-/// Batches of the leader's.
-pub(crate) struct Data {
-    pub base: Offset,
-    pub end: Offset,
-    pub epochs: Vec<(LeaderEpoch, Offset)>,
+    phase: Phase,
+    agreement: Agreement,
+    /// What the leader was told last.
+    reported: Offset,
 }
 
 impl Follower {
-    /// Begins to follow.
-    pub(crate) fn new(leader: NodeId, epoch: LeaderEpoch, recovery: Recovery) -> Self {
-        Self { leader, epoch, recovery }
+    /// Begins to follow in the assignment's epoch.
+    pub(crate) fn begin(ctx: &mut Context, leader: NodeId) -> Self {
+        let mut follower = Self {
+            leader,
+            epoch: ctx.assignment.state.leader_epoch,
+            phase: Phase::Halted,
+            agreement: Agreement::Unknown,
+            reported: Offset::ZERO,
+        };
+        follower.subscribe(ctx);
+        follower
     }
 
-    /// Whom it follows.
-    pub fn leader(&self) -> NodeId {
+    /// Stops following.
+    pub(crate) fn end(self, ctx: &mut Context) {
+        if self.phase != Phase::Halted {
+            ctx.emit(Effect::Unsubscribe { leader: self.leader });
+        }
+    }
+
+    pub(crate) fn leader(&self) -> NodeId {
         self.leader
     }
 
-    /// In which epoch.
-    pub fn epoch(&self) -> LeaderEpoch {
+    pub(crate) fn epoch(&self) -> LeaderEpoch {
         self.epoch
     }
 
-    /// Subscribes with what the log is now. The last epoch is that of the last record: an epoch in which this replica led
-    /// but wrote nothing says nothing about its records.
-    pub(crate) fn subscribe(&self, ground: &mut Ground<'_>) {
-        let offsets = &ground.offsets;
-        let last =
-            offsets.log_end.get().checked_sub(1).map(Offset::new).filter(|last| *last >= offsets.log_start);
-        let last_epoch = last.and_then(|last| ground.epochs.epoch_of(last));
-        ground.effects.push(Effect::Subscribe { leader: self.leader, leader_epoch: self.epoch, last_epoch });
+    fn subscribe(&mut self, ctx: &mut Context) {
+        let offsets = *ctx.log.offsets();
+        self.phase = Phase::Subscribing { since: ctx.now };
+        self.reported = offsets.replicated(ctx.durability());
+        let last_epoch = ctx.log.epochs().latest();
+        ctx.emit(Effect::Subscribe {
+            leader: self.leader,
+            leader_epoch: self.epoch,
+            log_start: offsets.log_start,
+            log_end: offsets.log_end,
+            durable_end: offsets.durable_end,
+            last_epoch,
+        });
     }
 
-    pub(crate) fn data(
-        &self,
-        data: &Data,
-        high_watermark: Offset,
+    pub(crate) fn stream_lost(&mut self, ctx: &mut Context, epoch: LeaderEpoch) {
+        if epoch == self.epoch && self.phase != Phase::Halted {
+            self.subscribe(ctx);
+        }
+    }
+
+    pub(crate) fn tick(&mut self, ctx: &mut Context) {
+        if self.next_tick().is_some_and(|due| due <= ctx.now) {
+            self.subscribe(ctx);
+        }
+    }
+
+    /// When something is to be done even if nothing happens.
+    pub(crate) fn next_tick(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Subscribing { since } => Some(since.after(SUBSCRIBE_AGAIN)),
+            Phase::Following | Phase::Halted => None,
+        }
+    }
+
+    /// The leader accepts the subscription, or its watermarks moved.
+    pub(crate) fn watermark(
+        &mut self,
+        ctx: &mut Context,
+        epoch: LeaderEpoch,
+        watermark: Offset,
         log_start: Offset,
-        ground: &mut Ground<'_>,
     ) {
-        let from = ground.offsets.log_end;
-        if data.base > from {
-            // A gap: something on the way was lost. Begin anew from what is here.
-            return self.subscribe(ground);
+        if epoch != self.epoch || self.phase == Phase::Halted {
+            return;
         }
-        if data.end > from {
-            for (epoch, start) in &data.epochs {
-                let assigned = ground.epochs.assign(*epoch, (*start).max(from));
-                if ground.epochs.latest() > Some(*epoch) && assigned.is_err() {
-                    ground
-                        .effects
-                        .push(Effect::Alarm(format!("the leader sent epoch {epoch} behind a later one")));
-                    return;
-                }
+        self.phase = Phase::Following;
+        self.agreement = Agreement::Confirmed;
+        take_watermarks(ctx, watermark, log_start);
+        self.report(ctx);
+    }
+
+    pub(crate) fn data(&mut self, ctx: &mut Context, data: &LeaderData) {
+        if data.leader_epoch != self.epoch || self.phase != Phase::Following {
+            return;
+        }
+        let log_end = ctx.log.offsets().log_end;
+        if data.end_offset > log_end {
+            if data.base_offset != log_end {
+                // Something was lost on the way.
+                self.subscribe(ctx);
+                return;
             }
-            ground.effects.push(Effect::AppendReplicated { from });
-            ground.offsets.log_end = data.end;
+            if !is_sound(data) || !ctx.log.append(&data.batch_epochs, data.end_offset) {
+                let alarm = Alarm::LeaderContradictsItself {
+                    leader: self.leader,
+                    leader_epoch: self.epoch,
+                    at: data.base_offset,
+                };
+                self.halt(ctx, alarm);
+                return;
+            }
+            ctx.emit(Effect::AppendReplicated { base_offset: log_end, end_offset: data.end_offset });
         }
-        self.watermark(high_watermark, log_start, ground);
-        if ground.durability == Durability::Relaxed {
-            ground.effects.push(Effect::ReportProgress { leader_epoch: self.epoch });
+        take_watermarks(ctx, data.high_watermark, data.log_start);
+        self.report(ctx);
+    }
+
+    /// The log is on stable storage further than before.
+    pub(crate) fn durable(&mut self, ctx: &mut Context) {
+        self.report(ctx);
+    }
+
+    /// Tells the leader what counts, when it changed.
+    fn report(&mut self, ctx: &mut Context) {
+        let offsets = *ctx.log.offsets();
+        let replicated = offsets.replicated(ctx.durability());
+        if self.phase == Phase::Following && replicated != self.reported {
+            self.reported = replicated;
+            ctx.emit(Effect::ReportProgress {
+                leader: self.leader,
+                leader_epoch: self.epoch,
+                log_end: offsets.log_end,
+                durable_end: offsets.durable_end,
+            });
         }
     }
 
-    pub(crate) fn watermark(&self, high_watermark: Offset, log_start: Offset, ground: &mut Ground<'_>) {
-        let reached = high_watermark.min(ground.offsets.log_end);
-        ground.offsets.high_watermark = ground.offsets.high_watermark.max(reached);
-        let start = log_start.min(ground.offsets.log_end);
-        if start > ground.offsets.log_start {
-            ground.offsets.advance_start(start);
-            ground.epochs.advance_start(start);
-            ground.effects.push(Effect::AdvanceLogStart { to: start });
-        }
-    }
-
-    /// Cuts back to where the logs can agree (KIP-101, KIP-279), then asks again.
-    pub(crate) fn diverging(&self, epoch: LeaderEpoch, end: Offset, ground: &mut Ground<'_>) {
-        let log_end = ground.offsets.log_end;
-        let here = ground.epochs.end_of(epoch, log_end).map_or(ground.offsets.log_start, |found| found.end);
-        let to = end.min(here).min(log_end).max(ground.offsets.log_start);
-        if to < ground.offsets.high_watermark && self.recovery == Recovery::Recovered {
-            // Nothing committed may go: the leader lacks what was acknowledged (KAFKA-12460).
-            ground.effects.push(Effect::Alarm(format!(
-                "the leader of epoch {} ends epoch {epoch} at {end}, below the committed offset {}",
-                self.epoch, ground.offsets.high_watermark
-            )));
+    /// The leader says that its largest epoch not above this log's last is `epoch`, and ends at `end` (KIP-279).
+    pub(crate) fn diverging(
+        &mut self,
+        ctx: &mut Context,
+        asked: LeaderEpoch,
+        epoch: LeaderEpoch,
+        end: Offset,
+    ) {
+        if !self.awaits_comparison(asked) {
             return;
         }
-        ground.offsets.truncate(to);
-        ground.epochs.truncate_to(to);
-        ground.effects.push(Effect::Truncate { to });
-        self.subscribe(ground);
+        let offsets = *ctx.log.offsets();
+        let shared = ctx.log.epochs().end_of(epoch, offsets.log_end);
+        let to = match shared {
+            // Both have the epoch: they share as much of it as the shorter one has.
+            Some(known) if known.epoch == epoch => known.end.min(end),
+            // The leader lacks all epochs above its `epoch`, this log lacks that one: what remains is compared again.
+            Some(known) => known.end,
+            None => offsets.log_start.min(end),
+        };
+        if to < offsets.log_start {
+            self.start_over(ctx, to);
+        } else {
+            self.truncate(ctx, to);
+        }
     }
 
-    pub(crate) fn start_at(&self, offset: Offset, ground: &mut Ground<'_>) {
-        if offset < ground.offsets.high_watermark && self.recovery == Recovery::Recovered {
-            ground.effects.push(Effect::Alarm(format!(
-                "the leader of epoch {} begins at {offset} and knows nothing of the records committed here up to {}",
-                self.epoch, ground.offsets.high_watermark
-            )));
-            return;
+    /// The leader shares nothing with this log and begins at `log_start`.
+    pub(crate) fn start_at(&mut self, ctx: &mut Context, asked: LeaderEpoch, log_start: Offset) {
+        // Beyond the log end the leader has merely deleted what was missed, which may happen in mid-epoch too.
+        let is_ahead = log_start > ctx.log.offsets().log_end;
+        let is_asked = asked == self.epoch && matches!(self.phase, Phase::Subscribing { .. });
+        if self.awaits_comparison(asked) || (is_asked && is_ahead) {
+            self.start_over(ctx, log_start);
         }
-        ground.offsets.restart_at(offset);
-        *ground.epochs = LeaderEpochs::new();
-        ground.effects.push(Effect::StartAt { offset });
-        self.subscribe(ground);
+    }
+
+    fn awaits_comparison(&self, asked: LeaderEpoch) -> bool {
+        asked == self.epoch
+            && matches!(self.phase, Phase::Subscribing { .. })
+            && self.agreement == Agreement::Unknown
+    }
+
+    fn truncate(&mut self, ctx: &mut Context, to: Offset) {
+        if self.may_cut(ctx, to) {
+            ctx.log.truncate(to);
+            ctx.emit(Effect::Truncate { to });
+            self.subscribe(ctx);
+        }
+    }
+
+    fn start_over(&mut self, ctx: &mut Context, offset: Offset) {
+        if self.may_cut(ctx, offset) {
+            ctx.log.start_at(offset);
+            ctx.emit(Effect::StartAt { offset });
+            self.subscribe(ctx);
+        }
+    }
+
+    /// Committed records are given up only after an unclean election, or where they were never promised to survive (I6).
+    fn may_cut(&mut self, ctx: &mut Context, to: Offset) -> bool {
+        let high_watermark = ctx.log.offsets().high_watermark;
+        if to >= high_watermark {
+            return true;
+        }
+        let tolerated = ctx.settings.durability == Durability::Relaxed
+            || ctx.settings.unclean_election == UncleanElection::Allowed
+            || ctx.assignment.state.recovery == LeaderRecovery::Recovering;
+        let verdict = if tolerated { Verdict::GivenUp } else { Verdict::Kept };
+        let (leader, leader_epoch) = (self.leader, self.epoch);
+        let alarm = Alarm::CommittedRecordsDiverge { leader, leader_epoch, to, high_watermark, verdict };
+        if tolerated {
+            ctx.emit(Effect::Alarm(alarm));
+        } else {
+            self.halt(ctx, alarm);
+        }
+        tolerated
+    }
+
+    fn halt(&mut self, ctx: &mut Context, alarm: Alarm) {
+        self.phase = Phase::Halted;
+        ctx.emit(Effect::Alarm(alarm));
+        ctx.emit(Effect::Unsubscribe { leader: self.leader });
     }
 }
+
+/// Whether epochs and offsets of a message can be true.
+fn is_sound(data: &LeaderData) -> bool {
+    let begins = data.batch_epochs.first().is_some_and(|(_, start)| *start == data.base_offset);
+    let ascends = data
+        .batch_epochs
+        .is_sorted_by(|(epoch, start), (next, next_start)| epoch <= next && start < next_start);
+    let within = (data.batch_epochs.last())
+        .is_some_and(|(epoch, start)| *epoch <= data.leader_epoch && *start < data.end_offset);
+    begins && ascends && within
+}
+
+/// The leader's watermarks, as far as this log reaches.
+fn take_watermarks(ctx: &mut Context, high_watermark: Offset, log_start: Offset) {
+    ctx.log.raise_watermark(high_watermark);
+    let offsets = *ctx.log.offsets();
+    let to = log_start.min(offsets.high_watermark);
+    if to > offsets.log_start {
+        ctx.log.advance_start(to);
+        ctx.emit(Effect::AdvanceLogStart { to });
+    }
+}
+
+/// What a follower answers to those who take it for the leader.
+pub(crate) const NOT_LEADER: ErrorCode = ErrorCode::NotLeaderOrFollower;

@@ -1,125 +1,209 @@
-//! The in-sync replicas as committed, and a change of them that is under way.
+//! The ISR as a leader knows it: what the controller has committed, and the one change that may be under way.
 //!
-//! While a change is under way, or its outcome is unknown, the high watermark counts every replica that is in either set
-//! (the maximal ISR, KIP-497): whichever the controller has committed, nothing is acknowledged that it lacks.
+//! It does not know who deserves to be in the ISR. Its duty is [`Isr::may_contain`]: nobody who might be a member already, by a
+//! change whose outcome is not known, may be missed by the high watermark (B7).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use vltava_model::{BrokerEpoch, NodeId, PartitionEpoch};
+use vltava_model::{BrokerEpoch, ErrorCode, NodeId, PartitionEpoch};
 
-use crate::event::Time;
+use crate::event::ProposalId;
+use crate::time::Time;
 
-/// How long after a failed proposal the next one goes out, in milliseconds.
-const RETRY_MS: u64 = 100;
+/// The first pause before a refused or lost proposal is made again; it doubles each time.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
 
-/// Where a change stands.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Change {
-    /// None is wanted or known of.
-    None,
-    /// The controller was asked.
-    Proposed(Vec<(NodeId, BrokerEpoch)>),
-    /// The controller was asked, but whether it committed is unknown: it stays in force here until metadata tells.
-    Unknown { proposal: Vec<(NodeId, BrokerEpoch)>, retry_at: Time },
-    /// The controller refused: nothing is proposed for a while.
-    Refused { retry_at: Time },
+/// The longest pause.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// A new ISR with the registrations that the leader saw.
+pub(crate) type Members = Vec<(NodeId, BrokerEpoch)>;
+
+/// What is known of the ISR.
+#[derive(Debug)]
+pub(crate) enum IsrState {
+    /// The committed ISR is the ISR.
+    Stable,
+    /// The change would add members. They count already.
+    Expanding(Change),
+    /// The change would remove members. They still count.
+    Shrinking(Change),
+}
+
+/// A change that is or may be under way.
+#[derive(Debug)]
+pub(crate) struct Change {
+    wanted: Members,
+    attempt: Attempt,
+    /// When the last attempt was sent that was never answered: it may be executed yet.
+    unanswered: Option<Time>,
+}
+
+#[derive(Debug)]
+enum Attempt {
+    Sent { proposal: ProposalId, at: Time },
+    Paused { until: Time },
+}
+
+/// What to do with a change that failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Failure {
+    /// This attempt was not and will not be executed, and another makes no sense.
+    Refused,
+    /// This broker knows too little: committed metadata will tell. Proposing again does no harm and may be answered better.
+    Outdated,
+    /// Perhaps executed, perhaps not.
+    Unknown,
+}
+
+fn class(code: ErrorCode) -> Failure {
+    match code {
+        ErrorCode::IneligibleReplica => Failure::Refused,
+        ErrorCode::InvalidUpdateVersion
+        | ErrorCode::FencedLeaderEpoch
+        | ErrorCode::NewLeaderElected
+        | ErrorCode::NotLeaderOrFollower
+        | ErrorCode::InvalidRequest
+        | ErrorCode::StaleBrokerEpoch
+        | ErrorCode::UnknownTopicId
+        | ErrorCode::UnknownTopicOrPartition => Failure::Outdated,
+        _ => Failure::Unknown,
+    }
 }
 
 /// See the module.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Isr {
+#[derive(Debug)]
+pub(crate) struct Isr {
+    epoch: PartitionEpoch,
     committed: BTreeSet<NodeId>,
-    partition_epoch: PartitionEpoch,
-    change: Change,
+    state: IsrState,
+    failures: u32,
+    quiet_until: Time,
 }
 
 impl Isr {
-    /// As committed.
-    pub fn new(members: &[NodeId], partition_epoch: PartitionEpoch) -> Self {
-        Self { committed: members.iter().copied().collect(), partition_epoch, change: Change::None }
+    pub(crate) fn new(epoch: PartitionEpoch, members: &[NodeId], now: Time) -> Self {
+        Self {
+            epoch,
+            committed: members.iter().copied().collect(),
+            state: IsrState::Stable,
+            failures: 0,
+            quiet_until: now,
+        }
     }
 
-    /// The version on which a proposal is based.
-    pub fn partition_epoch(&self) -> PartitionEpoch {
-        self.partition_epoch
+    /// The state of the partition on which everything here is based.
+    pub(crate) fn epoch(&self) -> PartitionEpoch {
+        self.epoch
     }
 
-    /// The committed members.
-    pub fn committed(&self) -> &BTreeSet<NodeId> {
+    pub(crate) fn committed(&self) -> &BTreeSet<NodeId> {
         &self.committed
     }
 
-    /// Every replica that may be in the committed ISR now.
-    pub fn maximal(&self) -> BTreeSet<NodeId> {
-        let mut all = self.committed.clone();
-        if let Change::Proposed(proposal) | Change::Unknown { proposal, .. } = &self.change {
-            all.extend(proposal.iter().map(|(node, _)| *node));
-        }
-        all
+    /// Whether a replica belongs to the maximal ISR: a member as committed, or by the change under way.
+    pub(crate) fn may_contain(&self, node: NodeId) -> bool {
+        let joins = match &self.state {
+            IsrState::Expanding(change) => change.wanted.iter().any(|(joining, _)| *joining == node),
+            IsrState::Stable | IsrState::Shrinking(_) => false,
+        };
+        joins || self.committed.contains(&node)
     }
 
-    /// Whether a change may be proposed now.
-    pub fn may_propose(&self, now: Time) -> bool {
-        match &self.change {
-            Change::None => true,
-            Change::Proposed(_) => false,
-            Change::Unknown { retry_at, .. } | Change::Refused { retry_at } => *retry_at <= now,
+    /// Committed metadata. A newer partition epoch ends every change that was based on an older one, whatever became of it.
+    pub(crate) fn commit(&mut self, epoch: PartitionEpoch, members: &[NodeId], now: Time) {
+        if epoch > self.epoch {
+            *self = Self::new(epoch, members, now);
         }
     }
 
-    /// A proposal whose outcome is unknown, which is to be made again before any other.
-    pub fn to_repeat(&self) -> Option<&[(NodeId, BrokerEpoch)]> {
-        match &self.change {
-            Change::Unknown { proposal, .. } => Some(proposal),
-            Change::None | Change::Proposed(_) | Change::Refused { .. } => None,
+    /// Whether a new change may be proposed.
+    pub(crate) fn is_ready(&self, now: Time) -> bool {
+        matches!(self.state, IsrState::Stable) && now >= self.quiet_until
+    }
+
+    /// Begins a change.
+    pub(crate) fn begin(&mut self, wanted: Members, proposal: ProposalId, now: Time) {
+        assert!(matches!(self.state, IsrState::Stable), "one change of the ISR at a time");
+        let grows = wanted.iter().any(|(node, _)| !self.committed.contains(node));
+        let change = Change { wanted, attempt: Attempt::Sent { proposal, at: now }, unanswered: None };
+        self.state = if grows { IsrState::Expanding(change) } else { IsrState::Shrinking(change) };
+    }
+
+    fn change(&mut self) -> Option<&mut Change> {
+        match &mut self.state {
+            IsrState::Stable => None,
+            IsrState::Expanding(change) | IsrState::Shrinking(change) => Some(change),
         }
     }
 
-    /// A change is proposed.
-    pub fn propose(&mut self, members: Vec<(NodeId, BrokerEpoch)>) {
-        self.change = Change::Proposed(members);
-    }
-
-    /// Metadata says how it is; older news changes nothing.
-    pub fn commit(&mut self, members: &[NodeId], partition_epoch: PartitionEpoch) {
-        if partition_epoch > self.partition_epoch {
-            *self = Self::new(members, partition_epoch);
+    /// Whether a change waits to be proposed again; then [`Self::retry`] says how. Takes note of an answer that does not
+    /// come.
+    pub(crate) fn retry_is_due(&mut self, now: Time, timeout: Duration) -> bool {
+        let Some(change) = self.change() else { return false };
+        match change.attempt {
+            Attempt::Paused { until } => now >= until,
+            Attempt::Sent { at, .. } if now.since(at) >= timeout => {
+                change.unanswered = Some(at);
+                change.attempt = Attempt::Paused { until: now };
+                true
+            }
+            Attempt::Sent { .. } => false,
         }
     }
 
-    /// The controller certainly did nothing.
-    pub fn refused(&mut self, now: Time) {
-        self.change = Change::Refused { retry_at: now.plus(RETRY_MS) };
+    /// Proposes the same change again.
+    pub(crate) fn retry(&mut self, proposal: ProposalId, now: Time) -> Option<Members> {
+        let change = self.change()?;
+        change.attempt = Attempt::Sent { proposal, at: now };
+        Some(change.wanted.clone())
     }
 
-    /// The controller may have committed it.
-    pub fn unknown(&mut self, now: Time) {
-        if let Change::Proposed(proposal) = &mut self.change {
-            let proposal = std::mem::take(proposal);
-            self.change = Change::Unknown { proposal, retry_at: now.plus(RETRY_MS) };
+    /// A proposal was answered, but not by a newer state.
+    ///
+    /// A change is given up only when no attempt of it can be executed any more: one that was never answered may still sit
+    /// in a controller's queue for `timeout`.
+    pub(crate) fn failed(&mut self, answered: ProposalId, code: ErrorCode, now: Time, timeout: Duration) {
+        let pause = backoff(self.failures);
+        let Some(change) = self.change() else { return };
+        let Attempt::Sent { proposal, at } = change.attempt else { return };
+        if proposal != answered {
+            return;
+        }
+        match class(code) {
+            Failure::Refused if change.unanswered.is_none_or(|sent| now.since(sent) >= timeout) => {
+                self.state = IsrState::Stable;
+                self.quiet_until = now.after(pause);
+            }
+            Failure::Refused | Failure::Outdated => {
+                change.attempt = Attempt::Paused { until: now.after(pause) };
+            }
+            Failure::Unknown => {
+                change.unanswered = Some(at);
+                change.attempt = Attempt::Paused { until: now.after(pause) };
+            }
+        }
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// When something is to be done even if nothing happens.
+    pub(crate) fn next_tick(&self, timeout: Duration) -> Option<Time> {
+        match &self.state {
+            IsrState::Stable => None,
+            IsrState::Expanding(change) | IsrState::Shrinking(change) => Some(match change.attempt {
+                Attempt::Paused { until } => until,
+                Attempt::Sent { at, .. } => at.after(timeout),
+            }),
         }
     }
 
-    /// Whether a tick may have something to do.
-    pub fn wants_tick(&self) -> bool {
-        matches!(self.change, Change::Unknown { .. } | Change::Refused { .. })
+    /// Until when no new change is proposed.
+    pub(crate) fn quiet_until(&self) -> Time {
+        self.quiet_until
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_change_stays_in_force_until_metadata_tells() {
-        let [one, two] = [NodeId::new(1), NodeId::new(2)];
-        let mut isr = Isr::new(&[one], PartitionEpoch::new(4));
-        isr.propose(vec![(one, BrokerEpoch::ZERO), (two, BrokerEpoch::ZERO)]);
-        isr.unknown(Time::from_millis(0));
-        assert!(isr.maximal().contains(&two));
-        isr.commit(&[one], PartitionEpoch::new(4));
-        assert!(isr.maximal().contains(&two), "old news decides nothing");
-        isr.commit(&[one], PartitionEpoch::new(5));
-        assert!(!isr.maximal().contains(&two));
-    }
+fn backoff(failures: u32) -> Duration {
+    BACKOFF_MIN.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX)
 }

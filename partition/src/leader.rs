@@ -1,397 +1,437 @@
-//! The leader's part: gives out offsets, keeps track of followers and in-sync replicas, moves the high watermark, and
-//! acknowledges.
+//! A replica that leads: takes batches, serves followers, moves the high watermark, keeps the ISR, answers clients.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use vltava_model::epochs::LeaderEpochs;
-use vltava_model::{BrokerEpoch, ErrorClass, ErrorCode, LeaderEpoch, NodeId, Offset};
+use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
 use crate::ack_queue::{AckQueue, Waiting};
-use crate::effect::{Effect, SubscribeAnswer};
+use crate::context::Context;
+use crate::effect::{Effect, SubscribeReply};
 use crate::event::{
-    Acks, Assignment, Durability, IsrOutcome, ReplicaIdentity, Settings, Subscription, Time, Token,
+    Acks, AwaitCommitted, Durability, FollowerProgress, FollowerSubscribe, IsrOutcome, Produce, ProposalId,
+    Settings, Token,
 };
-use crate::isr::Isr;
-use crate::offsets::Offsets;
+use crate::isr::{Isr, Members};
+use crate::remote::{Progress, RemoteReplica};
+use crate::time::Time;
 
-/// What the leader knows of a follower that it accepted in this epoch.
-#[derive(Clone, Debug)]
-struct Follower {
-    identity: ReplicaIdentity,
-    log_end: Offset,
-    durable_end: Offset,
-    caught_up_at: Time,
-    heard_at: Time,
-    /// The leader's log end when the follower was heard last: reaching it later means that it was caught up then.
-    log_end_at_heard: Offset,
-}
+/// A follower that trails by no more than this is waited for until it is in the ISR.
+const JOIN_WINDOW: Duration = Duration::from_millis(500);
 
 /// See the module.
-#[derive(Clone, Debug)]
-pub struct Leader {
+#[derive(Debug)]
+pub(crate) struct Leader {
     epoch: LeaderEpoch,
     epoch_start: Offset,
-    since: Time,
-    replicas: Vec<NodeId>,
-    eligible: BTreeMap<NodeId, BrokerEpoch>,
     isr: Isr,
-    followers: BTreeMap<NodeId, Follower>,
-    waiting_all: AckQueue,
-    waiting_local: AckQueue,
-}
-
-/// What every step of a leader needs besides itself.
-pub(crate) struct Ground<'a> {
-    pub local: ReplicaIdentity,
-    pub settings: Settings,
-    pub offsets: &'a mut Offsets,
-    pub epochs: &'a LeaderEpochs,
-    pub effects: &'a mut Vec<Effect>,
-    pub now: Time,
+    remotes: BTreeMap<NodeId, RemoteReplica>,
+    /// Wait for the high watermark.
+    uncommitted: AckQueue,
+    /// Wait for this broker's own disk.
+    unsynced: AckQueue,
 }
 
 impl Leader {
-    /// Begins to lead.
-    pub(crate) fn new(assignment: &Assignment, epoch_start: Offset, now: Time) -> Self {
-        Self {
-            epoch: assignment.leader_epoch,
-            epoch_start,
-            since: now,
-            replicas: assignment.replicas.clone(),
-            eligible: assignment.eligible.iter().copied().collect(),
-            isr: Isr::new(&assignment.isr, assignment.partition_epoch),
-            followers: BTreeMap::new(),
-            waiting_all: AckQueue::default(),
-            waiting_local: AckQueue::default(),
+    /// Begins to lead in the assignment's epoch, at the log end.
+    pub(crate) fn begin(ctx: &mut Context) -> Self {
+        let state = &ctx.assignment.state;
+        let (epoch, start) = (state.leader_epoch, ctx.log.offsets().log_end);
+        let isr = Isr::new(state.partition_epoch, &state.isr, ctx.now);
+        ctx.log.begin_epoch(epoch);
+        ctx.emit(Effect::AssignEpoch { epoch, start });
+        let mut leader = Self {
+            epoch,
+            epoch_start: start,
+            isr,
+            remotes: BTreeMap::new(),
+            uncommitted: AckQueue::default(),
+            unsynced: AckQueue::default(),
+        };
+        leader.refresh(ctx);
+        leader
+    }
+
+    /// Stops leading: nobody who waits can be told that all is well.
+    pub(crate) fn end(mut self, ctx: &mut Context, code: ErrorCode) {
+        for queue in [&mut self.uncommitted, &mut self.unsynced] {
+            while let Some(waiting) = queue.pop_first() {
+                ctx.refuse(waiting.token, code);
+            }
+        }
+        for (node, remote) in &mut self.remotes {
+            drop_follower(ctx, *node, remote);
         }
     }
 
-    /// In which epoch it leads.
-    pub fn epoch(&self) -> LeaderEpoch {
+    pub(crate) fn epoch(&self) -> LeaderEpoch {
         self.epoch
     }
 
-    /// Where the log ended when it was elected.
-    pub fn epoch_start(&self) -> Offset {
+    pub(crate) fn epoch_start(&self) -> Offset {
         self.epoch_start
     }
 
-    /// The in-sync replicas.
-    pub fn isr(&self) -> &Isr {
+    pub(crate) fn isr(&self) -> &Isr {
         &self.isr
     }
 
-    /// Whether a tick may have something to do.
-    pub fn wants_tick(&self, local: NodeId) -> bool {
-        let followers_matter = self.replicas.iter().any(|node| *node != local);
-        !self.waiting_all.is_empty()
-            || !self.waiting_local.is_empty()
-            || self.isr.wants_tick()
-            || followers_matter && (self.isr.committed().len() > 1)
+    pub(crate) fn remotes(&self) -> &BTreeMap<NodeId, RemoteReplica> {
+        &self.remotes
     }
 
-    /// Metadata about the same leadership.
-    pub(crate) fn assigned(&mut self, assignment: &Assignment, ground: &mut Ground<'_>) {
-        self.replicas.clone_from(&assignment.replicas);
-        self.eligible = assignment.eligible.iter().copied().collect();
-        self.followers.retain(|node, _| assignment.replicas.contains(node));
-        self.isr.commit(&assignment.isr, assignment.partition_epoch);
-        self.advance(ground);
-        self.maybe_expand(ground);
-    }
-
-    pub(crate) fn produce(
-        &mut self,
-        token: Token,
-        records: u64,
-        acks: Acks,
-        deadline: Time,
-        ground: &mut Ground<'_>,
-    ) {
-        if acks == Acks::All && self.isr.committed().len() < ground.settings.min_insync {
-            return ground.refuse(token, ErrorCode::NotEnoughReplicas);
-        }
-        if self.waiting_all.len() + self.waiting_local.len() >= ground.settings.waiting_max {
-            return ground.refuse(token, ErrorCode::ThrottlingQuotaExceeded);
-        }
-        let base = ground.offsets.log_end;
-        let Some(end) = base.checked_add(records) else {
-            return ground.refuse(token, ErrorCode::InvalidRecord);
-        };
-        ground.offsets.log_end = end;
-        ground.effects.push(Effect::Append { token, base, leader_epoch: self.epoch });
-        self.wait(Waiting { token, base, end, deadline }, acks, ground);
-        self.advance(ground);
-    }
-
-    /// A batch that is in the log already waits like the first time.
-    pub(crate) fn produce_again(&mut self, write: Waiting, acks: Acks, ground: &mut Ground<'_>) {
-        if self.waiting_all.len() + self.waiting_local.len() >= ground.settings.waiting_max {
-            return ground.refuse(write.token, ErrorCode::ThrottlingQuotaExceeded);
-        }
-        self.wait(write, acks, ground);
-        self.advance(ground);
-    }
-
-    fn wait(&mut self, write: Waiting, acks: Acks, ground: &mut Ground<'_>) {
-        match acks {
-            Acks::None => ground.ack(write.token, Ok(write.base)),
-            Acks::Leader => self.waiting_local.add(write),
-            Acks::All => self.waiting_all.add(write),
-        }
-    }
-
-    pub(crate) fn subscribed(&mut self, token: Token, wish: Subscription, ground: &mut Ground<'_>) {
-        let answer = self.judge(&wish, ground);
-        ground.effects.push(Effect::AnswerSubscription { token, answer });
-        if let SubscribeAnswer::Accepted { from } = answer {
-            let known =
-                self.followers.get(&wish.follower.node).filter(|known| known.identity == wish.follower);
-            let caught_up_at = known.map_or(self.since, |known| known.caught_up_at);
-            let follower = Follower {
-                identity: wish.follower,
-                log_end: from,
-                durable_end: wish.durable_end.min(from),
-                caught_up_at,
-                heard_at: ground.now,
-                log_end_at_heard: ground.offsets.log_end,
-            };
-            self.followers.insert(wish.follower.node, follower);
-            self.heard(wish.follower.node, ground);
-        }
-    }
-
-    /// Whether the logs agree. Nothing of a follower whose log diverges is counted (KAFKA-13141).
-    fn judge(&self, wish: &Subscription, ground: &Ground<'_>) -> SubscribeAnswer {
-        let follower = wish.follower;
-        if wish.leader_epoch < self.epoch {
-            return SubscribeAnswer::Refused(ErrorCode::FencedLeaderEpoch);
-        }
-        if wish.leader_epoch > self.epoch {
-            return SubscribeAnswer::Refused(ErrorCode::UnknownLeaderEpoch);
-        }
-        if follower.node == ground.local.node || !self.replicas.contains(&follower.node) {
-            return SubscribeAnswer::Refused(ErrorCode::InvalidRequest);
-        }
-        if self.eligible.get(&follower.node).is_some_and(|current| follower.broker_epoch < *current) {
-            return SubscribeAnswer::Refused(ErrorCode::StaleBrokerEpoch);
-        }
-        let offsets = &ground.offsets;
-        if wish.log_end < offsets.log_start {
-            return SubscribeAnswer::StartAt(offsets.log_start);
-        }
-        let Some(last_epoch) = wish.last_epoch else {
-            // No records: nothing can diverge, but an empty log may lie past the end of this one.
-            return if wish.log_end <= offsets.log_end {
-                SubscribeAnswer::Accepted { from: wish.log_end }
-            } else {
-                SubscribeAnswer::StartAt(offsets.log_start)
-            };
-        };
-        match ground.epochs.end_of(last_epoch, offsets.log_end) {
-            Some(found) if found.epoch == last_epoch && wish.log_end <= found.end => {
-                SubscribeAnswer::Accepted { from: wish.log_end }
+    /// The assignment changed within the epoch.
+    pub(crate) fn refresh(&mut self, ctx: &mut Context) {
+        let state = &ctx.assignment.state;
+        self.isr.commit(state.partition_epoch, &state.isr, ctx.now);
+        let others: Vec<NodeId> =
+            state.replicas.iter().copied().filter(|node| *node != ctx.local.node).collect();
+        let removed: Vec<NodeId> =
+            self.remotes.keys().copied().filter(|node| !others.contains(node)).collect();
+        for node in removed {
+            if let Some(mut remote) = self.remotes.remove(&node) {
+                drop_follower(ctx, node, &mut remote);
             }
-            Some(found) => SubscribeAnswer::Diverging { epoch: found.epoch, end: found.end },
-            // All that this log has was written later: what the follower has ends where this begins.
-            None => SubscribeAnswer::Diverging { epoch: last_epoch, end: offsets.log_start },
         }
+        for node in others {
+            let in_sync = self.isr.committed().contains(&node);
+            let remote =
+                self.remotes.entry(node).or_insert_with(|| RemoteReplica::new(in_sync.then_some(ctx.now)));
+            let known = remote.identity().map(|identity| identity.broker_epoch);
+            if known.is_some_and(|known| ctx.eligible(node).is_some_and(|registered| registered > known)) {
+                drop_follower(ctx, node, remote);
+                remote.forget();
+            }
+        }
+        self.review(ctx);
     }
 
-    pub(crate) fn progress(
-        &mut self,
-        node: NodeId,
-        broker_epoch: BrokerEpoch,
-        log_end: Offset,
-        durable_end: Offset,
-        ground: &mut Ground<'_>,
-    ) {
-        let Some(follower) = self.followers.get_mut(&node) else { return };
-        if follower.identity.broker_epoch != broker_epoch || log_end > ground.offsets.log_end {
+    pub(crate) fn produce(&mut self, ctx: &mut Context, produce: &Produce) {
+        if let Err(code) = self.admit(ctx, produce) {
+            ctx.refuse(produce.token, code);
             return;
         }
-        follower.log_end = follower.log_end.max(log_end);
-        follower.durable_end = follower.durable_end.max(durable_end.min(log_end));
-        self.heard(node, ground);
-    }
-
-    /// After news of a follower: whether it has caught up, what is committed now, who may join.
-    fn heard(&mut self, node: NodeId, ground: &mut Ground<'_>) {
-        let Some(follower) = self.followers.get_mut(&node) else { return };
-        if follower.log_end >= ground.offsets.log_end {
-            follower.caught_up_at = ground.now;
-        } else if follower.log_end >= follower.log_end_at_heard {
-            follower.caught_up_at = follower.caught_up_at.max(follower.heard_at);
+        let base = ctx.log.offsets().log_end;
+        let end = base
+            .checked_add(produce.records.into())
+            .expect("2^63 records take longer than any cluster lives");
+        ctx.log.extend(end);
+        for remote in self.remotes.values_mut() {
+            remote.leader_appends(base, end, ctx.settings.durability, ctx.now);
         }
-        follower.heard_at = ground.now;
-        follower.log_end_at_heard = ground.offsets.log_end;
-        self.advance(ground);
-        self.maybe_expand(ground);
-    }
-
-    /// The end of what a replica counts as having.
-    fn counted(&self, node: NodeId, ground: &Ground<'_>) -> Option<Offset> {
-        let (log_end, durable_end) = if node == ground.local.node {
-            (ground.offsets.log_end, ground.offsets.durable_end)
-        } else {
-            let follower = self.followers.get(&node)?;
-            (follower.log_end, follower.durable_end)
-        };
-        Some(match ground.settings.durability {
-            Durability::Synced => durable_end,
-            Durability::Relaxed => log_end,
-        })
-    }
-
-    /// Moves the high watermark as far as the maximal ISR allows, and acknowledges.
-    pub(crate) fn advance(&mut self, ground: &mut Ground<'_>) {
-        let reached = self.isr.maximal().into_iter().map(|node| self.counted(node, ground)).min().flatten();
-        // None sorts first: a member that was not heard of in this epoch holds the watermark.
-        if let Some(reached) = reached
-            && reached > ground.offsets.high_watermark
-        {
-            ground.offsets.high_watermark = reached;
-        }
-        let local = match ground.settings.durability {
-            Durability::Synced => ground.offsets.durable_end,
-            Durability::Relaxed => ground.offsets.log_end,
-        };
-        for write in self.waiting_local.complete_up_to(local) {
-            ground.effects.push(Effect::Ack { token: write.token, result: Ok(write.base) });
-        }
-        let enough = self.isr.committed().len() >= ground.settings.min_insync;
-        for write in self.waiting_all.complete_up_to(ground.offsets.high_watermark) {
-            let result = if enough { Ok(write.base) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) };
-            ground.effects.push(Effect::Ack { token: write.token, result });
+        ctx.emit(Effect::Append { token: produce.token, base_offset: base, leader_epoch: self.epoch });
+        let waiting = Waiting { token: produce.token, base_offset: base, deadline: produce.deadline };
+        self.answer_when_due(ctx, produce.acks, end, waiting);
+        if ctx.durability() == Durability::Relaxed {
+            self.advance_watermark(ctx);
         }
     }
 
-    /// A follower joins when it has everything committed and everything up to this epoch's start, under the registration
-    /// that metadata knows (KAFKA-7128, KIP-841, KIP-903).
-    fn maybe_expand(&mut self, ground: &mut Ground<'_>) {
-        if !self.isr.may_propose(ground.now) || self.isr.to_repeat().is_some() {
+    fn admit(&self, ctx: &Context, produce: &Produce) -> Result<(), ErrorCode> {
+        match produce.expected_leader_epoch {
+            Some(expected) if expected < self.epoch => return Err(ErrorCode::FencedLeaderEpoch),
+            Some(expected) if expected > self.epoch => return Err(ErrorCode::UnknownLeaderEpoch),
+            _ => {}
+        }
+        if produce.records == 0 {
+            return Err(ErrorCode::InvalidRecord);
+        }
+        if produce.acks == Acks::All && self.is_under_min_insync(ctx) {
+            return Err(ErrorCode::NotEnoughReplicas);
+        }
+        self.check_room(ctx, produce.acks)
+    }
+
+    fn check_room(&self, ctx: &Context, acks: Acks) -> Result<(), ErrorCode> {
+        let waiting = self.uncommitted.len() + self.unsynced.len();
+        if acks != Acks::None && waiting >= ctx.settings.max_waiting_acks {
+            return Err(ErrorCode::ThrottlingQuotaExceeded);
+        }
+        Ok(())
+    }
+
+    /// A batch of an idempotent producer that is in the log already.
+    pub(crate) fn await_committed(&mut self, ctx: &mut Context, again: &AwaitCommitted) {
+        assert!(again.end_offset <= ctx.log.offsets().log_end, "no such batch is in the log: {again:?}");
+        if let Err(code) = self.check_room(ctx, again.acks) {
+            ctx.refuse(again.token, code);
             return;
         }
-        let needed = ground.offsets.high_watermark.max(self.epoch_start);
-        let joining: Vec<NodeId> = self
-            .followers
-            .iter()
-            .filter(|(node, follower)| {
-                !self.isr.committed().contains(node)
-                    && self.eligible.get(node) == Some(&follower.identity.broker_epoch)
-                    && self.counted(**node, ground).is_some_and(|end| end >= needed)
+        let waiting =
+            Waiting { token: again.token, base_offset: again.base_offset, deadline: again.deadline };
+        self.answer_when_due(ctx, again.acks, again.end_offset, waiting);
+        self.complete(ctx);
+    }
+
+    fn answer_when_due(&mut self, ctx: &mut Context, acks: Acks, end: Offset, waiting: Waiting) {
+        match (acks, ctx.durability()) {
+            (Acks::None, _) | (Acks::Leader, Durability::Relaxed) => {
+                ctx.acknowledge(waiting.token, waiting.base_offset);
+            }
+            (Acks::Leader, Durability::Synced) => self.unsynced.push(end, waiting),
+            (Acks::All, _) => self.uncommitted.push(end, waiting),
+        }
+    }
+
+    /// The log is on stable storage further than before.
+    pub(crate) fn durable(&mut self, ctx: &mut Context) {
+        self.advance_watermark(ctx);
+        self.complete(ctx);
+    }
+
+    pub(crate) fn subscribe(&mut self, ctx: &mut Context, request: &FollowerSubscribe) {
+        let reply = match self.admit_follower(ctx, request) {
+            Err(code) => SubscribeReply::Refused(code),
+            Ok(()) => compare_logs(ctx, request),
+        };
+        let agreed = matches!(reply, SubscribeReply::Accepted { .. });
+        if agreed && let Some(remote) = self.remotes.get_mut(&request.follower.node) {
+            drop_follower(ctx, request.follower.node, remote);
+            remote.subscribe(request.follower, request.token, ctx.log.offsets().log_end, ctx.now);
+        }
+        ctx.emit(Effect::SubscribeReply { token: request.token, reply });
+        if !agreed {
+            return;
+        }
+        self.progress(
+            ctx,
+            &FollowerProgress {
+                follower: request.follower,
+                leader_epoch: request.leader_epoch,
+                log_end: request.log_end,
+                durable_end: request.durable_end,
+            },
+        );
+    }
+
+    fn admit_follower(&self, ctx: &Context, request: &FollowerSubscribe) -> Result<(), ErrorCode> {
+        if request.leader_epoch < self.epoch {
+            return Err(ErrorCode::FencedLeaderEpoch);
+        }
+        if request.leader_epoch > self.epoch {
+            return Err(ErrorCode::UnknownLeaderEpoch);
+        }
+        let node = request.follower.node;
+        let Some(remote) = self.remotes.get(&node) else { return Err(ErrorCode::NotLeaderOrFollower) };
+        let known = remote.identity().map(|identity| identity.broker_epoch).max(ctx.eligible(node));
+        if known.is_some_and(|known| request.follower.broker_epoch < known) {
+            return Err(ErrorCode::StaleBrokerEpoch);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn progress(&mut self, ctx: &mut Context, report: &FollowerProgress) {
+        if report.leader_epoch != self.epoch {
+            return;
+        }
+        let Some(remote) = self.remotes.get_mut(&report.follower.node) else { return };
+        let progress = Progress { log_end: report.log_end, durable_end: report.durable_end };
+        let end = ctx.log.offsets().log_end;
+        if remote.report(report.follower, progress, ctx.settings.durability, end, ctx.now) {
+            self.review(ctx);
+        }
+    }
+
+    pub(crate) fn gone(&mut self, ctx: &mut Context, follower: NodeId, subscription: Token) {
+        if let Some(remote) = self.remotes.get_mut(&follower) {
+            remote.gone(subscription);
+            self.review(ctx);
+        }
+    }
+
+    /// The controller answered, but not by a newer state.
+    pub(crate) fn isr_failed(&mut self, ctx: &mut Context, proposal: ProposalId, outcome: &IsrOutcome) {
+        let code = match outcome {
+            IsrOutcome::Failed(code) => *code,
+            // The state is as it was: the controller found nothing to change.
+            IsrOutcome::Applied(_) => ErrorCode::IneligibleReplica,
+        };
+        self.isr.failed(proposal, code, ctx.now, ctx.settings.proposal_timeout);
+        self.review(ctx);
+    }
+
+    pub(crate) fn tick(&mut self, ctx: &mut Context) {
+        for queue in [&mut self.uncommitted, &mut self.unsynced] {
+            while let Some(waiting) = queue.pop_expired(ctx.now) {
+                ctx.refuse(waiting.token, ErrorCode::RequestTimedOut);
+            }
+        }
+        self.review(ctx);
+    }
+
+    /// When something is to be done even if nothing happens.
+    pub(crate) fn next_tick(&self, settings: &Settings, log_end: Offset, now: Time) -> Option<Time> {
+        let acks = [self.uncommitted.next_deadline(), self.unsynced.next_deadline()];
+        let lag = settings.lag_time_max;
+        let lagging = (self.remotes.values())
+            .filter(|remote| {
+                remote.replicated(settings.durability).is_none_or(|replicated| replicated < log_end)
             })
-            .map(|(node, _)| *node)
-            .collect();
-        if !joining.is_empty() {
-            let members = self.isr.committed().iter().copied().chain(joining).collect::<Vec<_>>();
-            self.propose(&members, ground);
+            .flat_map(|remote| [remote.lags_at(JOIN_WINDOW), remote.lags_at(lag)])
+            .flatten()
+            .filter(|at| *at > now);
+        let quiet = Some(self.isr.quiet_until()).filter(|until| *until > now);
+        let change = self.isr.next_tick(settings.proposal_timeout);
+        acks.into_iter().flatten().chain(lagging).chain(quiet).chain(change).min()
+    }
+
+    /// Looks again at all that depends on followers, metadata or time.
+    fn review(&mut self, ctx: &mut Context) {
+        self.advance_watermark(ctx);
+        self.tend_isr(ctx);
+    }
+
+    fn is_under_min_insync(&self, ctx: &Context) -> bool {
+        self.isr.committed().len() < ctx.min_insync()
+    }
+
+    /// Moves the high watermark to the least end of all who are or may be in the ISR (I5), and lets those answers go that
+    /// waited for it.
+    ///
+    /// It rests while the committed ISR is smaller than `min.insync.replicas`: eligible leader replicas outside the ISR rely
+    /// on nothing being committed without them (KIP-966).
+    fn advance_watermark(&mut self, ctx: &mut Context) {
+        if let Some(end) = self.replicated_by_all(ctx) {
+            ctx.log.raise_watermark(end);
+        }
+        self.complete(ctx);
+    }
+
+    fn replicated_by_all(&self, ctx: &Context) -> Option<Offset> {
+        if self.is_under_min_insync(ctx) {
+            return None;
+        }
+        let mut least = ctx.log.offsets().replicated(ctx.durability());
+        for (node, remote) in &self.remotes {
+            if self.isr.may_contain(*node) {
+                least = least.min(remote.replicated(ctx.durability())?);
+            } else if self.awaits(ctx, *node, remote) {
+                least = least.min(remote.replicated(ctx.durability()).unwrap_or(least));
+            }
+        }
+        Some(least)
+    }
+
+    /// A follower outside the ISR that keeps up is waited for, or under steady load it would trail the watermark by a
+    /// round trip for ever and never get in. Nobody waits for one that could not join (B8).
+    fn awaits(&self, ctx: &Context, node: NodeId, remote: &RemoteReplica) -> bool {
+        let end = ctx.log.offsets().log_end;
+        self.may_join(ctx, node, remote) && remote.is_caught_up(ctx.durability(), end, ctx.now, JOIN_WINDOW)
+    }
+
+    /// Whether only its log's end can keep a follower out of the ISR (B9, B10).
+    fn may_join(&self, ctx: &Context, node: NodeId, remote: &RemoteReplica) -> bool {
+        let seen = remote.identity().map(|identity| identity.broker_epoch);
+        seen.is_some() && seen == ctx.eligible(node) && remote.subscription().is_some()
+    }
+
+    fn complete(&mut self, ctx: &mut Context) {
+        let offsets = *ctx.log.offsets();
+        while let Some(waiting) = self.uncommitted.pop_reached(offsets.high_watermark) {
+            ctx.acknowledge(waiting.token, waiting.base_offset);
+        }
+        while let Some(waiting) = self.unsynced.pop_reached(offsets.durable_end) {
+            ctx.acknowledge(waiting.token, waiting.base_offset);
         }
     }
 
-    /// Followers that have not been caught up for too long leave.
-    fn maybe_shrink(&mut self, ground: &mut Ground<'_>) {
-        if !self.isr.may_propose(ground.now) || self.isr.to_repeat().is_some() {
+    /// Proposes the next change of the ISR, or the last one again.
+    fn tend_isr(&mut self, ctx: &mut Context) {
+        if self.isr.retry_is_due(ctx.now, ctx.settings.proposal_timeout) {
+            let proposal = ctx.next_proposal();
+            if let Some(members) = self.isr.retry(proposal, ctx.now) {
+                self.propose(ctx, proposal, members);
+            }
             return;
         }
-        let lags = |node: &NodeId| {
-            if *node == ground.local.node {
-                return false;
-            }
-            let caught_up_at = match self.followers.get(node) {
-                Some(follower) if follower.log_end >= ground.offsets.log_end => return false,
-                Some(follower) => follower.caught_up_at,
-                None => self.since,
-            };
-            ground.now.since(caught_up_at) > ground.settings.lag_max_ms
-        };
-        let staying: Vec<NodeId> = self.isr.committed().iter().copied().filter(|node| !lags(node)).collect();
-        if staying.len() < self.isr.committed().len() {
-            self.propose(&staying, ground);
+        if !self.isr.is_ready(ctx.now) {
+            return;
+        }
+        if let Some(members) = self.wanted_isr(ctx) {
+            let proposal = ctx.next_proposal();
+            self.isr.begin(members.clone(), proposal, ctx.now);
+            self.propose(ctx, proposal, members);
         }
     }
 
-    fn propose(&mut self, members: &[NodeId], ground: &mut Ground<'_>) {
-        let registration = |node: &NodeId| {
-            if *node == ground.local.node {
-                return Some((*node, ground.local.broker_epoch));
-            }
-            let seen = self.followers.get(node).map(|follower| follower.identity.broker_epoch);
-            // A member that has not subscribed yet stays under the registration that metadata knows.
-            Some((*node, seen.or_else(|| self.eligible.get(node).copied())?))
-        };
-        let isr: Vec<_> = members.iter().filter_map(registration).collect();
-        self.isr.propose(isr.clone());
-        ground.effects.push(Effect::ProposeIsr {
+    fn propose(&self, ctx: &mut Context, proposal: ProposalId, isr: Members) {
+        ctx.emit(Effect::ProposeIsr {
+            proposal,
             leader_epoch: self.epoch,
-            partition_epoch: self.isr.partition_epoch(),
+            partition_epoch: self.isr.epoch(),
             isr,
         });
     }
 
-    pub(crate) fn isr_answered(&mut self, outcome: &IsrOutcome, ground: &mut Ground<'_>) {
-        match outcome {
-            IsrOutcome::Applied { leader_epoch, partition_epoch, isr } => {
-                if *leader_epoch == self.epoch {
-                    self.isr.commit(isr, *partition_epoch);
-                    self.advance(ground);
-                    self.maybe_expand(ground);
-                } else {
-                    // Led by somebody else by now: metadata will say so.
-                    self.isr.unknown(ground.now);
-                }
-            }
-            // It was looked at and found wanting: nothing changed.
-            IsrOutcome::Failed(ErrorCode::IneligibleReplica) if self.isr.to_repeat().is_none() => {
-                self.isr.refused(ground.now);
-            }
-            // Anything else may follow on an attempt that was committed: metadata decides.
-            IsrOutcome::Failed(_) => self.isr.unknown(ground.now),
+    /// The ISR as it should be, if that is another one: without those that may not be in it, else with all that can join,
+    /// else without those that lag. Joining comes before lagging, lest the ISR be smaller than it must in between.
+    fn wanted_isr(&self, ctx: &Context) -> Option<Members> {
+        let me = ctx.local.node;
+        let committed = self.isr.committed();
+        let stays = |node: NodeId| node == me || ctx.eligible(node).is_some();
+        if committed.iter().any(|node| !stays(*node)) {
+            return Some(self.members(ctx, |node, _| committed.contains(&node) && stays(node)));
         }
+        let joins = |node: NodeId, remote: &RemoteReplica| {
+            self.may_join(ctx, node, remote) && self.has_enough(ctx, remote)
+        };
+        if self.remotes.iter().any(|(node, remote)| !committed.contains(node) && joins(*node, remote)) {
+            return Some(self.members(ctx, |node, remote| committed.contains(&node) || joins(node, remote)));
+        }
+        let (end, lag) = (ctx.log.offsets().log_end, ctx.settings.lag_time_max);
+        let lags = |remote: &RemoteReplica| !remote.is_caught_up(ctx.durability(), end, ctx.now, lag);
+        if self.remotes.iter().any(|(node, remote)| committed.contains(node) && lags(remote)) {
+            return Some(self.members(ctx, |node, remote| committed.contains(&node) && !lags(remote)));
+        }
+        None
     }
 
-    pub(crate) fn tick(&mut self, ground: &mut Ground<'_>) {
-        for queue in [&mut self.waiting_all, &mut self.waiting_local] {
-            for write in queue.expire(ground.now) {
-                ground
-                    .effects
-                    .push(Effect::Ack { token: write.token, result: Err(ErrorCode::RequestTimedOut) });
-            }
-        }
-        if self.isr.may_propose(ground.now)
-            && let Some(again) = self.isr.to_repeat()
-        {
-            let isr = again.to_vec();
-            self.isr.propose(isr.clone());
-            ground.effects.push(Effect::ProposeIsr {
-                leader_epoch: self.epoch,
-                partition_epoch: self.isr.partition_epoch(),
-                isr,
-            });
-        }
-        self.maybe_shrink(ground);
-        self.maybe_expand(ground);
+    /// Whether a follower has all that may be committed: the watermark alone says too little while it is older than this
+    /// leadership (I9, B6).
+    fn has_enough(&self, ctx: &Context, remote: &RemoteReplica) -> bool {
+        let enough = ctx.log.offsets().high_watermark.max(self.epoch_start);
+        remote.replicated(ctx.durability()).is_some_and(|end| end >= enough)
     }
 
-    /// Ends the leadership: whoever waits is told where to go.
-    pub(crate) fn resign(&mut self, code: ErrorCode, effects: &mut Vec<Effect>) {
-        debug_assert!(
-            code.class() != ErrorClass::GiveUp,
-            "a write whose outcome is unknown may be sent again"
-        );
-        for queue in [&mut self.waiting_all, &mut self.waiting_local] {
-            effects
-                .extend(queue.fail_all().map(|write| Effect::Ack { token: write.token, result: Err(code) }));
+    /// This broker, and the followers that `belongs` picks, under the registrations that were seen in their subscriptions.
+    fn members(&self, ctx: &Context, belongs: impl Fn(NodeId, &RemoteReplica) -> bool) -> Members {
+        let mut members = vec![(ctx.local.node, ctx.local.broker_epoch)];
+        for (node, remote) in self.remotes.iter().filter(|(node, remote)| belongs(**node, remote)) {
+            let seen = remote.identity().map(|identity| identity.broker_epoch);
+            members.extend(seen.or(ctx.eligible(*node)).map(|epoch| (*node, epoch)));
         }
+        members
     }
 }
 
-impl Ground<'_> {
-    fn refuse(&mut self, token: Token, code: ErrorCode) {
-        self.ack(token, Err(code));
+fn drop_follower(ctx: &mut Context, node: NodeId, remote: &mut RemoteReplica) {
+    if let Some(subscription) = remote.subscription() {
+        remote.gone(subscription);
+        ctx.emit(Effect::DropFollower { follower: node, subscription });
     }
+}
 
-    fn ack(&mut self, token: Token, result: Result<Offset, ErrorCode>) {
-        self.effects.push(Effect::Ack { token, result });
+/// Where a follower's log leaves this one, by leader epochs alone (I7, KIP-101, KIP-279).
+fn compare_logs(ctx: &Context, request: &FollowerSubscribe) -> SubscribeReply {
+    let offsets = ctx.log.offsets();
+    let accepted = SubscribeReply::Accepted {
+        from: request.log_end,
+        high_watermark: offsets.high_watermark,
+        log_start: offsets.log_start,
+    };
+    if request.log_end < offsets.log_start {
+        return SubscribeReply::StartAt(offsets.log_start);
+    }
+    let Some(last) = request.last_epoch else {
+        // An empty log agrees with everything, if it stands where there is something to read on.
+        let fits = request.log_end <= offsets.log_end && request.log_start == request.log_end;
+        return if fits { accepted } else { SubscribeReply::StartAt(offsets.log_start) };
+    };
+    match ctx.log.epochs().end_of(last, offsets.log_end) {
+        Some(found) if found.epoch == last && found.end >= request.log_end => accepted,
+        Some(found) => SubscribeReply::Diverging { epoch: found.epoch, end: found.end },
+        // All that is here is newer than all that the follower has: nothing is shared above the log start.
+        None if request.log_end == offsets.log_start => accepted,
+        None => SubscribeReply::StartAt(offsets.log_start),
     }
 }

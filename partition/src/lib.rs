@@ -1,31 +1,48 @@
 //! Replication of one partition as a pure machine.
 //!
-//! [`Partition::step`] takes an [`Event`] and the time and gives [`Effect`]s, to be carried out in order by whoever owns
-//! the partition's log. The machine decides offsets, epochs, truncation, in-sync replicas, the high watermark and when a
-//! write counts; it reads no clock and touches no disk, network or thread, so a simulation runs the very same code.
+//! [`Partition::step`] takes an [`Event`] and the time, and says by [`Effect`]s what its caller must do. It does no I/O, reads
+//! no clock and draws no random number, so the same events give the same effects.
 //!
-//! | module | holds |
+//! | module | what lives there |
 //! |---|---|
-//! | [`event`], [`effect`] | what goes in, what comes out |
-//! | [`machine`] | roles, and which event goes where |
-//! | [`offsets`] | log start ≤ high watermark ≤ log end, asserted after each step |
-//! | [`leader`] | the leader's part: appends, followers, the high watermark, acknowledgements |
-//! | [`isr`] | in-sync replicas, with a change that is under way |
-//! | [`ack_queue`] | writes that wait for their acknowledgement |
-//! | [`follower`] | the follower's part: what the leader sends, truncation |
+//! | `machine` | [`Partition`]: takes each event to the role that it concerns; metadata, storage failure |
+//! | `leader` | batches, followers, the high watermark, acknowledgements, who should be in the ISR |
+//! | `remote` | a follower as its leader sees it |
+//! | `isr` | the committed ISR and the one change that may be under way |
+//! | `follower` | agreeing with the leader's log, appending what it sends |
+//! | `offsets` | the offsets of one log and their order |
+//! | `ack_queue` | requests that wait for an offset |
+//! | `event`, `effect`, `time` | what goes in and out |
+//!
+//! # What the caller owes
+//! - One owner steps a partition. It runs all effects of a step in order before the next step.
+//! - An append, truncation or log start that fails is followed by [`Event::StorageFailed`], and by nothing that is left of
+//!   the step: acknowledgements in it become KAFKA_STORAGE_ERROR.
+//! - When a group of appends, truncations and log starts is handed to the disk it takes [`Partition::log_position`] along,
+//!   and gives it back in [`Event::Durable`] when the group is on stable storage. Groups become durable in order.
+//! - Metadata come in the order of the metadata log, and never older than what this broker ever acted upon.
+//! - Messages of one stream come in order. Streams may break, and then [`Event::StreamLost`] and [`Event::FollowerGone`]
+//!   follow, however late. What one stream carried may still come while the next one is open.
+//! - [`Event::Tick`] comes when [`Partition::next_tick`] says, or a little later.
 
-pub mod ack_queue;
-pub mod effect;
-pub mod event;
-pub mod follower;
-pub mod isr;
-pub mod leader;
-pub mod machine;
-pub mod offsets;
+mod ack_queue;
+mod context;
+mod effect;
+mod event;
+mod follower;
+mod isr;
+mod leader;
+mod machine;
+mod offsets;
+mod remote;
+mod time;
 
-pub use effect::{Effect, SubscribeAnswer};
+pub use effect::{Acked, Alarm, Effect, Standing, SubscribeReply, Verdict};
 pub use event::{
-    Acks, Assignment, Durability, Event, IsrOutcome, LocalLog, Recovery, ReplicaIdentity, Settings,
-    Subscription, Time, Token,
+    Acks, Assignment, AwaitCommitted, Durability, Event, FollowerProgress, FollowerSubscribe, IsrOutcome,
+    LeaderData, LeaderRecovery, LocalLog, PartitionState, Produce, ProposalId, ReplicaIdentity, Settings,
+    Token, UncleanElection,
 };
-pub use machine::Partition;
+pub use machine::{FollowerView, Partition};
+pub use offsets::{LogPosition, Offsets};
+pub use time::Time;

@@ -1,354 +1,410 @@
-//! The machine: which role it is in, and which event goes where.
+//! One replica of one partition: takes each event to the role that it concerns.
 
 use vltava_model::epochs::LeaderEpochs;
-use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset, PartitionEpoch};
+use vltava_model::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, Offset};
 
-use crate::ack_queue::Waiting;
-use crate::effect::{Effect, SubscribeAnswer};
-use crate::event::{Assignment, Event, LocalLog, ReplicaIdentity, Settings, Time, Token};
-use crate::follower::{self, Data, Follower};
-use crate::leader::{self, Leader};
-use crate::offsets::Offsets;
+use crate::context::Context;
+use crate::effect::{Alarm, Effect, Standing, SubscribeReply};
+use crate::event::{
+    Assignment, Event, IsrOutcome, LocalLog, PartitionState, ProposalId, ReplicaIdentity, Settings, Token,
+};
+use crate::follower::{Follower, NOT_LEADER};
+use crate::leader::Leader;
+use crate::offsets::{LogPosition, LogState, Offsets};
+use crate::remote::RemoteReplica;
+use crate::time::Time;
 
-/// What this replica is.
-#[derive(Clone, Debug)]
-pub enum Role {
-    /// Nobody leads, or nothing is known yet.
-    Idle,
-    /// It leads.
-    Leader(Box<Leader>),
-    /// It follows.
-    Follower(Follower),
-    /// Its disk failed, or it was asked to do what must not happen: final.
-    Stopped,
-}
-
-/// One replica of one partition.
-#[derive(Clone, Debug)]
+/// One replica of one partition. See the crate's documentation for what its caller owes it.
+#[derive(Debug)]
 pub struct Partition {
     local: ReplicaIdentity,
     settings: Settings,
-    offsets: Offsets,
-    epochs: LeaderEpochs,
-    /// The newest metadata that was acted on.
-    seen: Option<(LeaderEpoch, PartitionEpoch)>,
+    log: LogState,
+    assignment: Option<Assignment>,
+    proposals: u64,
     role: Role,
 }
 
+#[derive(Debug)]
+enum Role {
+    Idle,
+    Leader(Box<Leader>),
+    Follower(Follower),
+    Failed,
+}
+
+/// How far a follower has come, for people and metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerView {
+    /// The follower.
+    pub node: NodeId,
+    /// Its log end, when known in this epoch.
+    pub log_end: Option<Offset>,
+    /// Up to where it is on stable storage, when known in this epoch.
+    pub durable_end: Option<Offset>,
+}
+
 impl Partition {
-    /// A replica whose log was just opened.
-    pub fn new(local: ReplicaIdentity, log: &LocalLog, settings: Settings) -> Self {
-        let offsets = Offsets::of(log);
-        offsets.check();
-        Self { local, settings, offsets, epochs: log.epochs.clone(), seen: None, role: Role::Idle }
+    /// A replica that was opened from disk and does not know its role yet.
+    pub fn new(local: ReplicaIdentity, log: LocalLog, settings: Settings) -> Self {
+        let log = LogState::open(log);
+        log.offsets().check();
+        Self { local, settings, log, assignment: None, proposals: 0, role: Role::Idle }
     }
 
-    /// What it is.
-    pub fn role(&self) -> &Role {
-        &self.role
-    }
-
-    /// The leadership, if it leads.
-    pub fn leadership(&self) -> Option<&Leader> {
-        match &self.role {
-            Role::Leader(leader) => Some(leader),
-            Role::Idle | Role::Follower(_) | Role::Stopped => None,
-        }
-    }
-
-    /// Whom it follows, and in which epoch.
-    pub fn following(&self) -> Option<(NodeId, LeaderEpoch)> {
-        match &self.role {
-            Role::Follower(follower) => Some((follower.leader(), follower.epoch())),
-            Role::Idle | Role::Leader(_) | Role::Stopped => None,
-        }
-    }
-
-    /// Its offsets.
-    pub fn offsets(&self) -> &Offsets {
-        &self.offsets
-    }
-
-    /// Its leader epochs.
-    pub fn epochs(&self) -> &LeaderEpochs {
-        &self.epochs
-    }
-
-    /// Whether ticks have something to do: others may be spared them.
-    pub fn wants_tick(&self) -> bool {
-        self.leadership().is_some_and(|leader| leader.wants_tick(self.local.node))
-    }
-
-    /// Takes an event; what is to be done is added to `effects`.
+    /// Takes one event, and appends what the caller must do, in order, to `effects`. `now` never goes back.
     ///
     /// # Panics
-    /// When the owner breaks its part of the contract, or the machine its own rules: going on could lose records.
+    /// When an invariant is broken: a bug here, or a caller that broke its word.
     pub fn step(&mut self, event: Event, now: Time, effects: &mut Vec<Effect>) {
-        let before = self.offsets;
-        let first = effects.len();
-        self.take(event, now, effects);
-        self.offsets.check();
-        let alarmed = effects[first..].iter().any(|effect| matches!(effect, Effect::Alarm(_)));
-        if alarmed {
-            self.stop(effects);
+        let (offsets, standing) = (*self.log.offsets(), self.standing());
+        self.dispatch(event, now, effects);
+        let after = *self.log.offsets();
+        after.check();
+        if self.standing() != standing {
+            effects.push(Effect::StandingChanged(self.standing()));
         }
-        let cut = effects[first..]
-            .iter()
-            .any(|effect| matches!(effect, Effect::Truncate { .. } | Effect::StartAt { .. }));
-        assert!(
-            cut || self.offsets.high_watermark >= before.high_watermark,
-            "the high watermark went back without a cut: {before:?} to {:?}",
-            self.offsets
-        );
+        if (after.high_watermark, after.log_start) != (offsets.high_watermark, offsets.log_start) {
+            let Offsets { high_watermark, log_start, .. } = after;
+            effects.push(Effect::WatermarkMoved { high_watermark, log_start });
+        }
     }
 
-    fn take(&mut self, event: Event, now: Time, effects: &mut Vec<Effect>) {
+    fn dispatch(&mut self, event: Event, now: Time, effects: &mut Vec<Effect>) {
+        if matches!(self.role, Role::Failed) {
+            refuse_all(event, effects);
+            return;
+        }
         match event {
-            Event::Assigned(assignment) => self.assigned(&assignment, now, effects),
+            Event::Assigned(assignment) => self.assigned(assignment, now, effects),
             Event::Configured(settings) => {
                 self.settings = settings;
-                self.with_leader(now, effects, Leader::advance);
+                self.refresh(now, effects);
             }
-            Event::Produce { token, records, acks, expected_epoch, deadline } => {
-                self.produce(token, expected_epoch, now, effects, |leader, ground| {
-                    leader.produce(token, records, acks, deadline, ground);
-                });
-            }
-            Event::ProduceAgain { token, base, end, acks, deadline } => {
-                let write = Waiting { token, base, end, deadline };
-                self.produce(token, None, now, effects, |leader, ground| {
-                    leader.produce_again(write, acks, ground)
-                });
-            }
-            Event::Durable { up_to } => self.durable(up_to, now, effects),
-            Event::StorageFailed => self.stop(effects),
-            Event::FollowerSubscribed { token, subscription } => {
-                if !self.with_leader(now, effects, |leader, ground| {
-                    leader.subscribed(token, subscription, ground)
-                }) {
-                    let answer = SubscribeAnswer::Refused(self.not_leader());
-                    effects.push(Effect::AnswerSubscription { token, answer });
-                }
-            }
-            Event::FollowerProgress { node, broker_epoch, leader_epoch, log_end, durable_end } => {
-                if self.leadership().is_some_and(|leader| leader.epoch() == leader_epoch) {
-                    self.with_leader(now, effects, |leader, ground| {
-                        leader.progress(node, broker_epoch, log_end, durable_end, ground);
+            Event::StorageFailed => self.storage_failed(now, effects),
+            Event::IsrAnswered { proposal, outcome } => self.isr_answered(proposal, outcome, now, effects),
+            Event::LogStartMoved { log_start } => self.log.advance_start(log_start),
+            Event::DeleteRecords { token, before } => self.delete_records(token, before, now, effects),
+            Event::Durable(up_to) => {
+                if self.log.durable(up_to) {
+                    self.with_role(now, effects, |ctx, role| match role {
+                        Role::Leader(leader) => leader.durable(ctx),
+                        Role::Follower(follower) => follower.durable(ctx),
+                        Role::Idle | Role::Failed => {}
                     });
                 }
             }
-            Event::IsrAnswered(outcome) => {
-                self.with_leader(now, effects, |leader, ground| leader.isr_answered(&outcome, ground));
-            }
-            Event::DeleteRecords { token, before } => self.delete_records(token, before, effects),
-            Event::LogStartMoved { to } => self.log_start_moved(to),
-            Event::Tick => {
-                self.with_leader(now, effects, Leader::tick);
-            }
-            from_leader => self.leader_says(from_leader, effects),
+            Event::Tick => self.with_role(now, effects, |ctx, role| match role {
+                Role::Leader(leader) => leader.tick(ctx),
+                Role::Follower(follower) => follower.tick(ctx),
+                Role::Idle | Role::Failed => {}
+            }),
+            other if other.is_for_leader() => self.for_leader(other, now, effects),
+            other => self.for_follower(&other, now, effects),
         }
     }
 
-    fn leader_says(&mut self, event: Event, effects: &mut Vec<Effect>) {
-        match event {
-            Event::LeaderData { leader_epoch, base, end, epochs, high_watermark, log_start } => {
-                let data = Data { base, end, epochs };
-                self.with_follower(leader_epoch, effects, |follower, ground| {
-                    follower.data(&data, high_watermark, log_start, ground);
-                });
-            }
-            Event::LeaderWatermark { leader_epoch, high_watermark, log_start } => {
-                self.with_follower(leader_epoch, effects, |follower, ground| {
-                    follower.watermark(high_watermark, log_start, ground);
-                });
-            }
-            Event::LeaderDiverging { leader_epoch, epoch, end } => {
-                self.with_follower(leader_epoch, effects, |follower, ground| {
-                    follower.diverging(epoch, end, ground)
-                });
-            }
-            Event::LeaderStartsAt { leader_epoch, offset } => {
-                self.with_follower(leader_epoch, effects, |follower, ground| {
-                    follower.start_at(offset, ground)
-                });
-            }
-            Event::SubscriptionLost { leader_epoch } => {
-                self.with_follower(leader_epoch, effects, Follower::subscribe);
-            }
-            other => unreachable!("{other:?} is no message of a leader"),
-        }
-    }
-
-    fn assigned(&mut self, assignment: &Assignment, now: Time, effects: &mut Vec<Effect>) {
-        let version = (assignment.leader_epoch, assignment.partition_epoch);
-        if matches!(self.role, Role::Stopped) || self.seen.is_some_and(|seen| version < seen) {
+    fn for_leader(&mut self, event: Event, now: Time, effects: &mut Vec<Effect>) {
+        let leads = matches!(self.role, Role::Leader(_));
+        if !leads {
+            refuse(event, NOT_LEADER, effects);
             return;
         }
-        let same_epoch = self.seen.is_some_and(|(epoch, _)| epoch == assignment.leader_epoch);
-        self.seen = Some(version);
-        if same_epoch {
-            self.with_leader(now, effects, |leader, ground| leader.assigned(assignment, ground));
-            return;
-        }
-        self.leave_role(ErrorCode::NotLeaderOrFollower, effects);
-        match assignment.leader {
-            Some(leader) if leader == self.local.node => self.lead(assignment, now, effects),
-            Some(leader) => {
-                self.role =
-                    Role::Follower(Follower::new(leader, assignment.leader_epoch, assignment.recovery));
-                effects.push(Effect::RoleChanged);
-                self.with_follower(assignment.leader_epoch, effects, Follower::subscribe);
+        self.with_role(now, effects, |ctx, role| {
+            let Role::Leader(leader) = role else { return };
+            match &event {
+                Event::Produce(produce) => leader.produce(ctx, produce),
+                Event::AwaitCommitted(again) => leader.await_committed(ctx, again),
+                Event::FollowerSubscribe(request) => leader.subscribe(ctx, request),
+                Event::FollowerProgress(report) => leader.progress(ctx, report),
+                Event::FollowerGone { follower, subscription } => leader.gone(ctx, *follower, *subscription),
+                _ => {}
             }
-            None => {
-                self.role = Role::Idle;
-                effects.push(Effect::RoleChanged);
+        });
+    }
+
+    fn for_follower(&mut self, event: &Event, now: Time, effects: &mut Vec<Effect>) {
+        self.with_role(now, effects, |ctx, role| {
+            let Role::Follower(follower) = role else { return };
+            match *event {
+                Event::LeaderData(ref data) => follower.data(ctx, data),
+                Event::LeaderWatermark { leader_epoch, high_watermark, log_start } => {
+                    follower.watermark(ctx, leader_epoch, high_watermark, log_start);
+                }
+                Event::LeaderDiverging { leader_epoch, epoch, end } => {
+                    follower.diverging(ctx, leader_epoch, epoch, end);
+                }
+                Event::LeaderStartAt { leader_epoch, log_start } => {
+                    follower.start_at(ctx, leader_epoch, log_start);
+                }
+                Event::StreamLost { leader_epoch } => follower.stream_lost(ctx, leader_epoch),
+                _ => {}
             }
-        }
+        });
     }
 
-    /// A new leader notes where its epoch begins before it writes anything, so that followers can find where logs part.
-    fn lead(&mut self, assignment: &Assignment, now: Time, effects: &mut Vec<Effect>) {
-        let (epoch, start) = (assignment.leader_epoch, self.offsets.log_end);
-        if let Err(error) = self.epochs.assign(epoch, start) {
-            effects.push(Effect::Alarm(format!(
-                "elected in epoch {epoch}, but the log is ahead of it: {error}"
-            )));
-            return;
-        }
-        effects.push(Effect::AssignEpoch { epoch, start });
-        self.role = Role::Leader(Box::new(Leader::new(assignment, start, now)));
-        effects.push(Effect::RoleChanged);
-        self.with_leader(now, effects, Leader::advance);
-    }
-
-    fn leave_role(&mut self, code: ErrorCode, effects: &mut Vec<Effect>) {
-        match &mut self.role {
-            Role::Leader(leader) => leader.resign(code, effects),
-            Role::Follower(_) => effects.push(Effect::Unsubscribe),
-            Role::Idle | Role::Stopped => {}
-        }
-    }
-
-    fn stop(&mut self, effects: &mut Vec<Effect>) {
-        if !matches!(self.role, Role::Stopped) {
-            self.leave_role(ErrorCode::KafkaStorageError, effects);
-            self.role = Role::Stopped;
-            effects.push(Effect::RoleChanged);
-        }
-    }
-
-    fn produce(
-        &mut self,
-        token: Token,
-        expected_epoch: Option<LeaderEpoch>,
-        now: Time,
-        effects: &mut Vec<Effect>,
-        act: impl FnOnce(&mut Leader, &mut leader::Ground<'_>),
-    ) {
-        let refusal = match (self.leadership(), expected_epoch) {
-            (None, _) => Some(self.not_leader()),
-            (Some(leader), Some(expected)) if expected < leader.epoch() => Some(ErrorCode::FencedLeaderEpoch),
-            (Some(leader), Some(expected)) if expected > leader.epoch() => {
-                Some(ErrorCode::UnknownLeaderEpoch)
-            }
-            (Some(_), _) => None,
-        };
-        match refusal {
-            Some(code) => effects.push(Effect::Ack { token, result: Err(code) }),
-            None => {
-                self.with_leader(now, effects, act);
-            }
-        }
-    }
-
-    fn not_leader(&self) -> ErrorCode {
-        match self.role {
-            Role::Stopped => ErrorCode::KafkaStorageError,
-            Role::Idle | Role::Leader(_) | Role::Follower(_) => ErrorCode::NotLeaderOrFollower,
-        }
-    }
-
-    fn durable(&mut self, up_to: Offset, now: Time, effects: &mut Vec<Effect>) {
-        assert!(
-            up_to <= self.offsets.log_end,
-            "durable up to {up_to}, but the log ends at {}",
-            self.offsets.log_end
-        );
-        self.offsets.durable_end = self.offsets.durable_end.max(up_to);
-        match &self.role {
-            Role::Follower(follower) => {
-                effects.push(Effect::ReportProgress { leader_epoch: follower.epoch() })
-            }
-            Role::Leader(_) => {
-                self.with_leader(now, effects, Leader::advance);
-            }
-            Role::Idle | Role::Stopped => {}
-        }
-    }
-
-    fn delete_records(&mut self, token: Token, before: Option<Offset>, effects: &mut Vec<Effect>) {
-        let to = before.unwrap_or(self.offsets.high_watermark);
-        let result = if self.leadership().is_none() {
-            Err(self.not_leader())
-        } else if to > self.offsets.high_watermark {
-            Err(ErrorCode::OffsetOutOfRange)
-        } else {
-            if to > self.offsets.log_start {
-                self.log_start_moved(to);
-                effects.push(Effect::AdvanceLogStart { to });
-            }
-            Ok(self.offsets.log_start)
-        };
-        effects.push(Effect::Deleted { token, result });
-    }
-
-    fn log_start_moved(&mut self, to: Offset) {
-        assert!(
-            to <= self.offsets.high_watermark,
-            "retention passed the high watermark: {to}, {:?}",
-            self.offsets
-        );
-        self.offsets.advance_start(to);
-        self.epochs.advance_start(to);
-    }
-
-    /// Runs `act` on the leadership, if there is one; says whether there is.
-    fn with_leader(
-        &mut self,
-        now: Time,
-        effects: &mut Vec<Effect>,
-        act: impl FnOnce(&mut Leader, &mut leader::Ground<'_>),
-    ) -> bool {
-        let Role::Leader(leader) = &mut self.role else { return false };
-        let mut ground = leader::Ground {
+    /// Runs `act` on the role; nothing before the first assignment, when there is none.
+    fn with_role(&mut self, now: Time, effects: &mut Vec<Effect>, act: impl FnOnce(&mut Context, &mut Role)) {
+        let Some(assignment) = &self.assignment else { return };
+        let mut ctx = Context {
             local: self.local,
-            settings: self.settings,
-            offsets: &mut self.offsets,
-            epochs: &self.epochs,
-            effects,
+            settings: &self.settings,
+            assignment,
+            log: &mut self.log,
+            proposals: &mut self.proposals,
             now,
+            effects,
         };
-        act(leader, &mut ground);
+        act(&mut ctx, &mut self.role);
+    }
+
+    fn refresh(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.with_role(now, effects, |ctx, role| {
+            if let Role::Leader(leader) = role {
+                leader.refresh(ctx);
+            }
+        });
+    }
+
+    /// The metadata feed: its word on eligibility is the newest always, its word on the partition only if no answer of the
+    /// controller was newer.
+    fn assigned(&mut self, new: Assignment, now: Time, effects: &mut Vec<Effect>) {
+        match &mut self.assignment {
+            Some(known) if new.state.partition_epoch <= known.state.partition_epoch => {
+                known.eligible = new.eligible;
+                self.refresh(now, effects);
+            }
+            _ => {
+                self.adopt(new.state, Some(new.eligible), now, effects);
+            }
+        }
+    }
+
+    /// Takes a newer state; `false` when it cannot be true.
+    fn adopt(
+        &mut self,
+        state: PartitionState,
+        eligible: Option<Vec<(NodeId, BrokerEpoch)>>,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let known_epoch = self.assignment.as_ref().map(|known| known.state.leader_epoch);
+        let logged = self.log.epochs().latest();
+        if let Some(newer) = known_epoch.max(logged).filter(|newer| *newer > state.leader_epoch) {
+            effects.push(Effect::Alarm(Alarm::MetadataOlderThanLog {
+                assigned: state.leader_epoch,
+                logged: newer,
+            }));
+            return false;
+        }
+        let before = self.assignment.take();
+        let eligible = eligible.or(before.as_ref().map(|before| before.eligible.clone())).unwrap_or_default();
+        let wanted = self.calling(&state);
+        let stays = known_epoch == Some(state.leader_epoch) && self.current_calling() == wanted;
+        if !stays {
+            // What the old role still says, it says under the old assignment.
+            self.assignment = before;
+            self.leave(NOT_LEADER, now, effects);
+        }
+        self.assignment = Some(Assignment { state, eligible });
+        if stays {
+            self.refresh(now, effects);
+        } else {
+            self.take_up(wanted, now, effects);
+        }
         true
     }
 
-    /// Runs `act` on the follower if it follows in this very epoch: anything else is an echo.
-    fn with_follower(
+    fn calling(&self, state: &PartitionState) -> Calling {
+        match state.leader {
+            _ if !state.replicas.contains(&self.local.node) => Calling::Nothing,
+            None => Calling::Nothing,
+            Some(leader) if leader == self.local.node => Calling::Lead,
+            Some(leader) => Calling::Follow(leader),
+        }
+    }
+
+    fn current_calling(&self) -> Calling {
+        match &self.role {
+            Role::Idle | Role::Failed => Calling::Nothing,
+            Role::Leader(_) => Calling::Lead,
+            Role::Follower(follower) => Calling::Follow(follower.leader()),
+        }
+    }
+
+    fn leave(&mut self, code: ErrorCode, now: Time, effects: &mut Vec<Effect>) {
+        self.with_role(now, effects, |ctx, role| match std::mem::replace(role, Role::Idle) {
+            Role::Leader(leader) => leader.end(ctx, code),
+            Role::Follower(follower) => follower.end(ctx),
+            Role::Idle | Role::Failed => {}
+        });
+    }
+
+    fn take_up(&mut self, calling: Calling, now: Time, effects: &mut Vec<Effect>) {
+        self.with_role(now, effects, |ctx, role| {
+            *role = match calling {
+                Calling::Nothing => Role::Idle,
+                Calling::Lead => Role::Leader(Box::new(Leader::begin(ctx))),
+                Calling::Follow(leader) => Role::Follower(Follower::begin(ctx, leader)),
+            };
+        });
+    }
+
+    fn storage_failed(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.leave(ErrorCode::KafkaStorageError, now, effects);
+        self.role = Role::Failed;
+    }
+
+    fn isr_answered(
         &mut self,
-        epoch: LeaderEpoch,
+        proposal: ProposalId,
+        outcome: IsrOutcome,
+        now: Time,
         effects: &mut Vec<Effect>,
-        act: impl FnOnce(&Follower, &mut follower::Ground<'_>),
     ) {
-        let Role::Follower(follower) = &self.role else { return };
-        if follower.epoch() != epoch {
+        if let IsrOutcome::Applied(state) = &outcome {
+            let known = self.assignment.as_ref().map(|known| known.state.partition_epoch);
+            if known.is_none_or(|known| state.partition_epoch > known) {
+                self.adopt(state.clone(), None, now, effects);
+                return;
+            }
+        }
+        self.with_role(now, effects, |ctx, role| {
+            if let Role::Leader(leader) = role {
+                leader.isr_failed(ctx, proposal, &outcome);
+            }
+        });
+    }
+
+    fn delete_records(&mut self, token: Token, before: Option<Offset>, now: Time, effects: &mut Vec<Effect>) {
+        if !matches!(self.role, Role::Leader(_)) {
+            effects.push(Effect::Ack { token, result: Err(NOT_LEADER) });
             return;
         }
-        let mut ground = follower::Ground {
-            durability: self.settings.durability,
-            offsets: &mut self.offsets,
-            epochs: &mut self.epochs,
-            effects,
-        };
-        act(follower, &mut ground);
+        self.with_role(now, effects, |ctx, _| {
+            let offsets = *ctx.log.offsets();
+            let to = before.unwrap_or(offsets.high_watermark);
+            if to > offsets.high_watermark {
+                ctx.refuse(token, ErrorCode::OffsetOutOfRange);
+                return;
+            }
+            if to > offsets.log_start {
+                ctx.log.advance_start(to);
+                ctx.emit(Effect::AdvanceLogStart { to });
+            }
+            let first = ctx.log.offsets().log_start;
+            ctx.acknowledge(token, first);
+        });
     }
+}
+
+/// What metadata want of this replica.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Calling {
+    Nothing,
+    Lead,
+    Follow(NodeId),
+}
+
+/// What may be asked at any time.
+impl Partition {
+    /// Who this replica is.
+    pub fn identity(&self) -> ReplicaIdentity {
+        self.local
+    }
+
+    /// Its role.
+    pub fn standing(&self) -> Standing {
+        match &self.role {
+            Role::Idle => Standing::Idle,
+            Role::Failed => Standing::Failed,
+            Role::Leader(leader) => {
+                Standing::Leading { epoch: leader.epoch(), epoch_start: leader.epoch_start() }
+            }
+            Role::Follower(follower) => {
+                Standing::Following { leader: follower.leader(), epoch: follower.epoch() }
+            }
+        }
+    }
+
+    /// The leader epoch of the metadata that it acts upon.
+    pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        self.assignment.as_ref().map(|known| known.state.leader_epoch)
+    }
+
+    /// The newest committed metadata that it knows.
+    pub fn assignment(&self) -> Option<&Assignment> {
+        self.assignment.as_ref()
+    }
+
+    /// Its offsets.
+    pub fn offsets(&self) -> Offsets {
+        *self.log.offsets()
+    }
+
+    /// Where the log ends after all effects so far: to be taken along when they are handed to the disk, and given back in
+    /// [`Event::Durable`] when they are on stable storage.
+    pub fn log_position(&self) -> LogPosition {
+        self.log.position()
+    }
+
+    /// The leader epochs of its log.
+    pub fn epochs(&self) -> &LeaderEpochs {
+        self.log.epochs()
+    }
+
+    /// The committed ISR as a leader knows it; empty when it does not lead.
+    pub fn isr(&self) -> Vec<NodeId> {
+        match &self.role {
+            Role::Leader(leader) => leader.isr().committed().iter().copied().collect(),
+            Role::Idle | Role::Follower(_) | Role::Failed => Vec::new(),
+        }
+    }
+
+    /// Whether a replica is, or may be by a change under way, in the ISR of this leader.
+    pub fn may_be_in_sync(&self, node: NodeId) -> bool {
+        match &self.role {
+            Role::Leader(leader) => leader.isr().may_contain(node),
+            Role::Idle | Role::Follower(_) | Role::Failed => false,
+        }
+    }
+
+    /// How far the followers of this leader have come; empty when it does not lead.
+    pub fn followers(&self) -> Vec<FollowerView> {
+        let Role::Leader(leader) = &self.role else { return Vec::new() };
+        let view = |(node, remote): (&NodeId, &RemoteReplica)| FollowerView {
+            node: *node,
+            log_end: remote.progress().map(|progress| progress.log_end),
+            durable_end: remote.progress().map(|progress| progress.durable_end),
+        };
+        leader.remotes().iter().map(view).collect()
+    }
+
+    /// When [`Event::Tick`] is due at the latest; `None` while nothing waits for time. Ticks in between do no harm.
+    pub fn next_tick(&self, now: Time) -> Option<Time> {
+        match &self.role {
+            Role::Idle | Role::Failed => None,
+            Role::Follower(follower) => follower.next_tick(),
+            Role::Leader(leader) => leader.next_tick(&self.settings, self.log.offsets().log_end, now),
+        }
+    }
+}
+
+/// A replica whose storage failed says so to everybody.
+fn refuse_all(event: Event, effects: &mut Vec<Effect>) {
+    refuse(event, ErrorCode::KafkaStorageError, effects);
+}
+
+fn refuse(event: Event, code: ErrorCode, effects: &mut Vec<Effect>) {
+    let effect = match event {
+        Event::Produce(produce) => Effect::Ack { token: produce.token, result: Err(code) },
+        Event::AwaitCommitted(again) => Effect::Ack { token: again.token, result: Err(code) },
+        Event::DeleteRecords { token, .. } => Effect::Ack { token, result: Err(code) },
+        Event::FollowerSubscribe(request) => {
+            let reply = SubscribeReply::Refused(code);
+            Effect::SubscribeReply { token: request.token, reply }
+        }
+        _ => return,
+    };
+    effects.push(effect);
 }
