@@ -203,10 +203,7 @@ impl Committer {
                     *end = Some(*end_offset);
                     add_segment(&mut segments, segment);
                 }
-                EntryBody::Truncate { to, segment } => {
-                    *end = end.map(|end| end.min(*to));
-                    segment.iter().for_each(|segment| add_segment(&mut segments, segment));
-                }
+                EntryBody::Truncate { to } => *end = end.map(|end| end.min(*to)),
                 EntryBody::Sync { end_offset, segments: more } => {
                     *end = Some(*end_offset);
                     more.iter().for_each(|segment| add_segment(&mut segments, segment));

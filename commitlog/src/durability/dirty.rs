@@ -32,10 +32,10 @@ impl Dirty {
                 partition.end = Some(*end_offset);
                 add_segment(&mut partition.segments, segment);
             }
-            EntryBody::Truncate { to, segment } => {
-                let partition = self.0.entry(entry.partition).or_default();
-                partition.end = partition.end.map(|end| end.min(*to));
-                segment.iter().for_each(|segment| add_segment(&mut partition.segments, segment));
+            EntryBody::Truncate { to } => {
+                if let Some(partition) = self.0.get_mut(&entry.partition) {
+                    partition.end = partition.end.map(|end| end.min(*to));
+                }
             }
             EntryBody::Delete => self.forget(entry.partition),
             EntryBody::StartOffset { .. } | EntryBody::Sync { .. } => {}

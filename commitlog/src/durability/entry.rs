@@ -35,12 +35,11 @@ pub enum EntryBody {
         /// The file that holds them; the journal syncs it before it forgets the bytes.
         segment: Arc<dyn StorageFile>,
     },
-    /// The log was cut: nothing at or past `to` remains.
+    /// The log is about to be cut at `to`. The log cuts its segments, durably, when this is done and not before: a cut
+    /// that outlived a crash without its frame would look like a loss.
     Truncate {
         /// The new end of the log.
         to: Offset,
-        /// The segment that was cut, to be synced before the journal forgets the cut; `None` when that is done.
-        segment: Option<Arc<dyn StorageFile>>,
     },
     /// Everything below `to` was deleted. The log's own record of it is durable already, or will be by the time of
     /// [`super::JournalObserver::synced`]; this frame only keeps a replay from bringing back what was below.
@@ -48,7 +47,7 @@ pub enum EntryBody {
         /// The new log start.
         to: Offset,
     },
-    /// The partition's log is being deleted: nothing of it is to be synced or replayed any more.
+    /// The partition's log is about to be deleted: nothing of it is to be synced or replayed any more.
     Delete,
     /// All that this partition has submitted, and what `segments` hold besides, is to be on stable storage in the
     /// segments themselves. For a log that changes from every append synced to relaxed, whose later appends the
@@ -87,7 +86,7 @@ pub enum RecoveredBody {
         /// The end of what was synced.
         end_offset: Offset,
     },
-    /// The log was cut at `to`.
+    /// The log was to be cut at `to`; whether the segments are is not known.
     Truncate {
         /// The new end of the log.
         to: Offset,
@@ -97,7 +96,7 @@ pub enum RecoveredBody {
         /// The new log start.
         to: Offset,
     },
-    /// The log was deleted; what follows, if anything, is of a new one.
+    /// The log was to be deleted, which is to be finished if nothing follows; what follows is of a new one.
     Delete,
 }
 
@@ -107,7 +106,7 @@ impl fmt::Debug for EntryBody {
             Self::Append { base_offset, end_offset, bytes, .. } => {
                 write!(f, "Append({base_offset}..{end_offset}, {} bytes)", bytes.len())
             }
-            Self::Truncate { to, .. } => write!(f, "Truncate({to})"),
+            Self::Truncate { to } => write!(f, "Truncate({to})"),
             Self::StartOffset { to } => write!(f, "StartOffset({to})"),
             Self::Delete => f.write_str("Delete"),
             Self::Sync { end_offset, segments } => write!(f, "Sync({end_offset}, {} files)", segments.len()),

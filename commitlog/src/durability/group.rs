@@ -119,7 +119,7 @@ fn frame_header(entry: &JournalEntry, synced: bool, length: usize) -> FrameHeade
         }
         EntryBody::Append { base_offset, end_offset, .. } => (FrameKind::Append, *base_offset, *end_offset),
         EntryBody::Sync { end_offset, .. } => (FrameKind::Synced, Offset::ZERO, *end_offset),
-        EntryBody::Truncate { to, .. } => (FrameKind::Truncate, Offset::ZERO, *to),
+        EntryBody::Truncate { to } => (FrameKind::Truncate, Offset::ZERO, *to),
         EntryBody::StartOffset { to } => (FrameKind::StartOffset, Offset::ZERO, *to),
         EntryBody::Delete => (FrameKind::Delete, Offset::ZERO, Offset::ZERO),
     };

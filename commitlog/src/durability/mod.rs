@@ -10,11 +10,12 @@
 //! Rules that hold for its users:
 //! - Bytes are in the segment (a buffered write) before they are submitted; the segment's name is synced by then.
 //! - One partition's entries are submitted in order, by its one writer.
-//! - A log is cut ([`EntryBody::Truncate`]) only while none of its submissions is under way.
-//! - After a restart every recovered frame is applied, whatever the recovery point says: an append whose bytes the
-//!   segment has already is written again in place (the cache may show what the disk lost), any other cuts the log at
-//!   its base offset first. What was touched is synced, then [`Journal::replay_done`] is called: until then no file is
-//!   used again.
+//! - A log is cut only while none of its submissions is under way, and only when its [`EntryBody::Truncate`] is done;
+//!   so with deletion and [`EntryBody::Delete`].
+//! - After a restart every recovered frame is applied, in order, whatever the recovery point says: an append whose
+//!   bytes the segment has already is written again in place (the cache may show what the disk lost), any other cuts
+//!   the log at its base offset first. What was touched is synced, then [`Journal::replay_done`] is called: until then
+//!   no file is used again.
 //! - A log that stops submitting its appends (`flush.messages` above 1) submits an [`EntryBody::Sync`] first.
 //!
 //! The first failed write or sync is final (a second sync would lie): everything waiting and everything later gets

@@ -31,14 +31,19 @@ struct Shared {
 #[derive(Default)]
 struct State {
     disk: Disk,
-    /// All that was done since the start, when it is kept.
-    recording: Option<Vec<Operation>>,
+    recording: Option<Recording>,
     faults: Vec<Fault>,
     capacity: Option<u64>,
     locks: BTreeSet<PathBuf>,
     paused: Vec<String>,
     blocked: usize,
     power: Power,
+}
+
+/// All that was done since a moment.
+struct Recording {
+    before: Disk,
+    operations: Vec<Operation>,
 }
 
 #[derive(Default, PartialEq, Eq)]
@@ -106,22 +111,32 @@ impl MemoryStorage {
     /// An empty file system that remembers every change, so that [`Self::at`] can go back to any of them.
     pub fn recording() -> Self {
         let storage = Self::default();
-        storage.state().recording = Some(Vec::new());
+        storage.record();
         storage
     }
 
-    /// How many changes a [`Self::recording`] storage has seen.
-    pub fn operations(&self) -> usize {
-        self.state().recording.as_ref().map_or(0, Vec::len)
+    /// Remembers every change from now on.
+    pub fn record(&self) {
+        let mut state = self.state();
+        state.recording = Some(Recording { before: state.disk.clone(), operations: Vec::new() });
     }
 
-    /// The file system as it was after the first `operations` changes, with what was unsynced then still unsynced.
+    /// How many changes were remembered.
+    pub fn operations(&self) -> usize {
+        self.state().recording.as_ref().map_or(0, |recording| recording.operations.len())
+    }
+
+    /// The file system as it was after the first `operations` remembered changes, with what was unsynced then still
+    /// unsynced.
+    ///
+    /// # Panics
+    /// When fewer were remembered.
     pub fn at(&self, operations: usize) -> Self {
         let past = Self::default();
         let state = self.state();
-        let recording = state.recording.as_deref().unwrap_or_default();
-        let mut disk = Disk::default();
-        recording[..operations].iter().for_each(|operation| disk.apply(operation));
+        let recording = state.recording.as_ref().expect("changes are remembered");
+        let mut disk = recording.before.clone();
+        recording.operations[..operations].iter().for_each(|operation| disk.apply(operation));
         past.state().disk = disk;
         past
     }
@@ -238,7 +253,7 @@ impl State {
     fn apply(&mut self, operation: Operation) {
         self.disk.apply(&operation);
         if let Some(recording) = &mut self.recording {
-            recording.push(operation);
+            recording.operations.push(operation);
         }
     }
 

@@ -1,0 +1,162 @@
+//! What the journal does when the disk fails: it says so, to everyone, for good.
+
+use std::io::ErrorKind;
+
+use super::*;
+use crate::storage::{CrashMode, Fault, FaultPoint};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+fn fault(at: FaultPoint, path: &str, after: u64) -> Fault {
+    Fault { at, path: path.into(), after, times: 1, error: ErrorKind::Other }
+}
+
+/// One failure, once; the disk then claims to be well again. Nothing is done after it, and nothing before is lost.
+fn fails_for_good(fault: Fault, large: bool) {
+    let storage = MemoryStorage::new();
+    let file = segment(&storage, "segment");
+    let observed = Arc::new(Observed::default());
+    let journal = start_observed(&storage, tiny(), observed.clone());
+    journal.replay_done();
+    let text = format!("{fault:?}");
+    storage.inject(fault);
+    let mut outcomes = Vec::new();
+    for i in 0..300u64 {
+        let size = if large && i % 10 == 9 { 5000 } else { 400 };
+        match submit(&journal, vec![append(1, i, vec![1; size], &file)]) {
+            Ok(outcome) => outcomes.push(outcome.recv().unwrap()),
+            Err(SubmitError::Failed(_)) => break,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    let done = outcomes.iter().position(Result::is_err).unwrap_or(outcomes.len());
+    assert!(outcomes[done..].iter().all(Result::is_err), "a success after a failure: {text}");
+    let failed = observed.failed.lock().unwrap().clone();
+    assert_eq!(failed.len(), 1, "{text}");
+    assert!(matches!(submit(&journal, vec![]), Err(SubmitError::Failed(_))));
+    assert!(matches!(journal.reserve(1), Err(SubmitError::Failed(_))));
+    assert!(matches!(journal.sync_files(vec![], Box::new(|_| ())), Err(SubmitError::Failed(_))));
+    assert_eq!(journal.failure().unwrap().to_string(), failed[0].to_string());
+    assert!(journal.close().is_err());
+
+    let survivor = storage.survivor(&mut StdRng::seed_from_u64(1), CrashMode::Kill);
+    let found = Journal::recover(&survivor, &dir()).unwrap().take(partition(1)).len();
+    assert!(found > 0 || done == 0, "{text}");
+    let journal = start(&survivor, tiny());
+    journal.replay_done();
+    let file = survivor.open(Path::new("/log/segment")).unwrap();
+    commit(&journal, vec![append(1, 0, vec![1], &file)]).unwrap();
+}
+
+#[test]
+fn any_failed_write_or_sync_of_the_journal_is_final() {
+    for after in [0, 1, 7, 40] {
+        fails_for_good(fault(FaultPoint::Write, "journal/", after), false);
+        fails_for_good(fault(FaultPoint::SyncData, "journal/", after), false);
+    }
+    fails_for_good(fault(FaultPoint::Name, "journal/", 0), false);
+    fails_for_good(fault(FaultPoint::SyncDir, "/log/journal", 0), false);
+}
+
+#[test]
+fn a_failed_sync_of_a_segment_is_final() {
+    fails_for_good(fault(FaultPoint::SyncData, "segment", 0), false);
+    fails_for_good(fault(FaultPoint::SyncData, "segment", 2), true);
+}
+
+#[test]
+fn a_failed_sync_for_someone_else_is_final() {
+    let storage = MemoryStorage::new();
+    let file = segment(&storage, "relaxed");
+    let journal = start(&storage, tiny());
+    storage.inject(fault(FaultPoint::SyncData, "relaxed", 0));
+    let (send, receive) = mpsc::channel();
+    journal.sync_files(vec![file.clone()], Box::new(move |outcome| send.send(outcome).unwrap())).unwrap();
+    assert!(receive.recv().unwrap().is_err());
+    assert!(matches!(submit(&journal, vec![append(1, 0, vec![1], &file)]), Err(SubmitError::Failed(_))));
+}
+
+#[test]
+fn everyone_who_waits_is_told_of_the_failure() {
+    let storage = MemoryStorage::new();
+    let file = segment(&storage, "a");
+    let journal = start(&storage, tiny());
+    commit(&journal, vec![append(1, 0, vec![1], &file)]).unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    let paused = storage.pause_syncs("journal");
+    storage.inject(fault(FaultPoint::SyncData, "journal", 0));
+    let waiting: Vec<_> =
+        (0..10).map(|i| submit(&journal, vec![append(1, i, vec![1], &file)]).unwrap()).collect();
+    paused.wait_until_blocked();
+    drop(paused);
+    assert!(waiting.iter().all(|outcome| outcome.recv().unwrap().is_err()));
+}
+
+/// A group that was written and whose sync failed may be in the cache alone. What is written after a restart must not
+/// outlive it, or the journal would have a hole.
+#[test]
+fn a_group_of_a_failed_sync_leaves_no_hole_after_a_restart() {
+    let storage = MemoryStorage::new();
+    let file = segment(&storage, "a");
+    let journal = start(&storage, tiny());
+    commit(&journal, vec![append(1, 0, vec![1], &file)]).unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    storage.inject(fault(FaultPoint::SyncData, "journal", 0));
+    commit(&journal, vec![append(1, 1, vec![1], &file)]).unwrap_err();
+    drop(journal);
+    // Only the process restarts: the cache stays.
+    let journal = start(&storage, tiny());
+    commit(&journal, vec![append(1, 2, vec![1], &file)]).unwrap();
+    let survivor = storage.survivor(&mut StdRng::seed_from_u64(1), CrashMode::LoseUnsynced);
+    assert_eq!(Journal::recover(&survivor, &dir()).unwrap().take(partition(1)).len(), 3);
+}
+
+#[test]
+fn a_full_disk_stops_growth_and_nothing_else() {
+    let storage = MemoryStorage::new();
+    let file = segment(&storage, "a");
+    file.set_len(1000).unwrap();
+    let journal = start(&storage, tiny());
+    journal.replay_done();
+    storage.set_capacity(Some(storage.used()));
+    for i in 0..300 {
+        file.write_at(0, &[i as u8; 1000]).unwrap();
+        commit(&journal, vec![append(1, i, vec![1; 1000], &file)]).unwrap();
+    }
+    assert!(journal.metrics().recycled_files > 10);
+    storage.set_capacity(None);
+    for i in 300..400 {
+        commit(&journal, vec![append(1, i, vec![1; 1000], &file)]).unwrap();
+    }
+    assert!(storage.list(&dir()).unwrap().len() >= 2);
+}
+
+#[test]
+fn a_disk_that_stalls_for_too_long_has_failed() {
+    let storage = MemoryStorage::new();
+    let file = segment(&storage, "segment");
+    let journal = start(&storage, JournalOptions { stall_max: Duration::from_millis(100), ..tiny() });
+    journal.replay_done();
+    let paused = storage.pause_syncs("segment");
+    let failed = (0..300).find_map(|i| commit(&journal, vec![append(1, i, vec![1; 1000], &file)]).err());
+    assert_eq!(failed.unwrap().source.kind(), ErrorKind::TimedOut);
+    assert!(journal.metrics().stalls > 0);
+    drop(paused);
+}
+
+#[test]
+fn a_slow_disk_holds_groups_back_until_it_is_done() {
+    let storage = MemoryStorage::new();
+    let file = segment(&storage, "segment");
+    let journal = start(&storage, tiny());
+    journal.replay_done();
+    let paused = storage.pause_syncs("segment");
+    let mut waiting: Vec<_> =
+        (0..60).map(|i| submit(&journal, vec![append(1, i, vec![1; 2500], &file)]).unwrap()).collect();
+    paused.wait_until_blocked();
+    std::thread::sleep(Duration::from_millis(50));
+    let last = waiting.pop().unwrap();
+    assert!(last.try_recv().is_err(), "all files are full, and none can be used again");
+    drop(paused);
+    last.recv().unwrap().unwrap();
+}
