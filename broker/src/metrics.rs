@@ -39,6 +39,8 @@ pub struct BrokerMetrics {
     pub isr_proposals: Counter,
     /// Elections that made this broker a leader.
     pub promotions: Counter,
+    /// Contradictions between replicas that must not happen.
+    pub alarms: Counter,
 }
 
 /// One exported number.
@@ -76,6 +78,11 @@ impl BrokerMetrics {
                 &self.refused_full_disk,
             ),
             counter("vltava_broker_isr_proposals_total", "Changes of an ISR that were proposed.", &self.isr_proposals),
+            counter(
+                "vltava_broker_replication_alarms_total",
+                "Contradictions between replicas that must not happen: see the log.",
+                &self.alarms,
+            ),
             counter(
                 "vltava_broker_promotions_total",
                 "Elections that made this broker the leader of a partition.",

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use vltava_metadata::Image;
 use vltava_model::configs::TopicConfig;
 use vltava_model::{
@@ -61,7 +61,6 @@ pub struct BrokerState {
     pub(crate) published: watch::Sender<MetadataOffset>,
     pub(crate) partitions: ArcSwap<Partitions>,
     pub(crate) configs: ArcSwap<Configs>,
-    pub(crate) directory_news: Arc<Notify>,
 }
 
 impl BrokerState {
@@ -92,7 +91,7 @@ impl BrokerState {
                  controller.quorum.voters and log.dirs"
             ));
         }
-        self.directories.adopt(cluster, epoch)?;
+        self.directories.adopt(cluster)?;
         self.epoch.store(epoch.get(), Ordering::Release);
         Ok(())
     }
@@ -168,11 +167,6 @@ impl BrokerState {
     /// Directories that failed since the start.
     pub fn failed_directories(&self) -> Vec<DirectoryId> {
         self.directories.failed()
-    }
-
-    /// Completes when a directory fails.
-    pub async fn directory_failed(&self) {
-        self.directory_news.notified().await;
     }
 
     /// Finds the partition that a request names by topic id or name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 use tonic::Status;
-use vltava_commitlog::log::reader::{LogReader, ReadError};
+use vltava_commitlog::log::{LogReader, ReadError};
 use vltava_model::{ErrorCode, LeaderEpoch, Offset};
 use vltava_proto::status;
 use vltava_proto::v1::{ErrorDetail, FetchRequest, FetchResponse, RecordFormat};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tonic::Status;
-use vltava_commitlog::log::reader::ReadError;
-use vltava_model::{ErrorCode, Offset};
+use vltava_commitlog::log::ReadError;
+use vltava_model::{ErrorCode, LeaderEpoch, Offset};
 use vltava_proto::status;
 use vltava_proto::v1::{DeleteRecordsRequest, DeleteRecordsResponse, ErrorDetail, ListOffsetsRequest, ListOffsetsResponse, OffsetAnswer, OffsetQuery, offset_query};
 
@@ -54,10 +54,10 @@ async fn answer(
             let committed = shared.high_watermark();
             let found = tokio::task::spawn_blocking(move || reader.offset_for_timestamp(timestamp, committed)).await;
             match found {
-                Ok(Ok(Some((offset, timestamp_ms, epoch)))) => Ok(OffsetAnswer {
-                    offset: Some(offset.get()),
-                    timestamp_ms: Some(timestamp_ms),
-                    leader_epoch: Some(epoch.get()),
+                Ok(Ok(Some(hit))) => Ok(OffsetAnswer {
+                    offset: Some(hit.offset.get()),
+                    timestamp_ms: Some(hit.timestamp_ms),
+                    leader_epoch: hit.leader_epoch.map(LeaderEpoch::get),
                     ..OffsetAnswer::default()
                 }),
                 Ok(Ok(None)) => Ok(OffsetAnswer::default()),

@@ -117,11 +117,11 @@ pub fn admit(batch: Batch, config: &TopicConfig, now_ms: i64) -> Result<(Batch, 
         return Err(RecordsError::Transactional);
     }
     let summary = batch.validate_records()?;
-    if config.message_timestamp_type == TimestampType::LogAppendTime {
+    if config.timestamp_type == TimestampType::LogAppendTime {
         return Ok((batch.with_append_time(now_ms), Some(now_ms)));
     }
-    let earliest = now_ms.saturating_sub_unsigned(config.message_timestamp_before_max_ms);
-    let latest = now_ms.saturating_add_unsigned(config.message_timestamp_after_max_ms);
+    let earliest = now_ms.saturating_sub_unsigned(config.timestamp_before_max_ms);
+    let latest = now_ms.saturating_add_unsigned(config.timestamp_after_max_ms);
     // -1 is Kafka's mark of a record without a timestamp.
     if summary.oldest_timestamp != -1 && summary.oldest_timestamp < earliest {
         return Err(RecordsError::Timestamp { timestamp_ms: summary.oldest_timestamp });

@@ -11,11 +11,13 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use vltava_metadata::PartitionImage;
 use vltava_model::{BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, PartitionEpoch, TopicPartition};
+use vltava_partition::{IsrOutcome, ProposalId};
 use vltava_proto::status;
 use vltava_proto::v1::{AlterPartition, AlterPartitionResult, AlterPartitionsRequest, IsrMember};
 
-use crate::shard::command::{Command, IsrOutcome};
+use crate::shard::command::Command;
 use crate::shard::handle::ShardHandle;
+use crate::shard::host::partition_state;
 use crate::state::BrokerState;
 
 /// How many partitions go into one call.
@@ -28,6 +30,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Proposal {
     /// Of what.
     pub partition: TopicPartition,
+    /// Its name in the answer.
+    pub id: ProposalId,
     /// In which epoch it leads.
     pub leader_epoch: LeaderEpoch,
     /// The partition's state on which the proposal is based.
@@ -100,7 +104,7 @@ async fn deliver(batch: BTreeMap<TopicPartition, Proposal>, answers: Result<Vec<
 }
 
 async fn tell(proposal: &Proposal, outcome: IsrOutcome) {
-    let command = Command::IsrAnswer { partition: proposal.partition, outcome };
+    let command = Command::IsrAnswer { partition: proposal.partition, proposal: proposal.id, outcome };
     proposal.shard.send_patiently(command).await;
 }
 
@@ -109,7 +113,7 @@ fn outcome(answer: AlterPartitionResult) -> IsrOutcome {
         return IsrOutcome::Failed(status::code_of(&error));
     }
     match answer.partition.as_ref().map(PartitionImage::from_record) {
-        Some(Ok((_, image))) => IsrOutcome::Applied(Box::new(image)),
+        Some(Ok((_, image))) => IsrOutcome::Applied(partition_state(&image)),
         Some(Err(_)) | None => IsrOutcome::Failed(ErrorCode::UnknownServerError),
     }
 }

@@ -110,6 +110,7 @@ async fn session(
     let silence = Duration::from_millis(registered.session_timeout_ms.max(100).into());
     let mut heard = Instant::now();
     let mut published = state.metadata_published();
+    let mut failures = state.directories.failures();
     loop {
         tokio::select! {
             message = next(&mut inbound, max_term) => {
@@ -133,7 +134,11 @@ async fn session(
                     send(&out, heartbeat(state, control))?;
                 }
             }
-            () = state.directory_failed() => send(&out, heartbeat(state, control))?,
+            changed = failures.changed() => {
+                if changed.is_ok() {
+                    send(&out, heartbeat(state, control))?;
+                }
+            }
         }
     }
 }

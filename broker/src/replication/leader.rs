@@ -12,8 +12,9 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
-use vltava_commitlog::log::reader::{LogReader, ReadBatches, ReadError};
+use vltava_commitlog::log::{LogReader, ReadBatches, ReadError};
 use vltava_model::{BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+use vltava_partition::{FollowerProgress, ReplicaIdentity};
 use vltava_proto::status;
 use vltava_proto::v1::{
     Diverging, Follow, FollowReply, FollowerMessage, LeaderMessage, Progress, ReplicaData, ReplicaHello, Watermark,
@@ -120,7 +121,14 @@ struct Reader {
     wake: Arc<WakeSet>,
     credit: Arc<Credit>,
     joins: mpsc::Sender<ToSender>,
-    slots: BTreeMap<u32, (PartitionHandle, LeaderEpoch)>,
+    slots: BTreeMap<u32, Accepted>,
+}
+
+/// A partition that this follower was let in to.
+struct Accepted {
+    handle: PartitionHandle,
+    epoch: LeaderEpoch,
+    follower: ReplicaIdentity,
 }
 
 impl Reader {
@@ -138,8 +146,8 @@ impl Reader {
                 Err(status) => break Err(status),
             }
         };
-        for (slot, (handle, epoch)) in std::mem::take(&mut self.slots) {
-            self.gone(slot, handle, epoch).await;
+        for (slot, accepted) in std::mem::take(&mut self.slots) {
+            self.gone(slot, &accepted.handle).await;
         }
         ended
     }
@@ -153,8 +161,8 @@ impl Reader {
             self.credit.granted.notify_one();
         }
         for slot in message.unfollow {
-            if let Some((handle, epoch)) = self.slots.remove(&slot) {
-                self.gone(slot, handle, epoch).await;
+            if let Some(accepted) = self.slots.remove(&slot) {
+                self.gone(slot, &accepted.handle).await;
                 self.tell(ToSender::Leave(slot)).await?;
             }
         }
@@ -171,26 +179,22 @@ impl Reader {
         self.joins.send(what).await.map_err(|_| Status::cancelled("the sending side ended"))
     }
 
-    async fn gone(&self, slot: u32, handle: PartitionHandle, epoch: LeaderEpoch) {
+    async fn gone(&self, slot: u32, handle: &PartitionHandle) {
         let partition = handle.partition();
-        handle
-            .send_patiently(Command::FollowerGone { partition, follower: self.follower.0, epoch, slot, wake: self.wake.clone() })
-            .await;
+        handle.send_patiently(Command::FollowerGone { partition, slot, wake: self.wake.clone() }).await;
     }
 
     async fn progress(&self, progress: Progress) {
         // A slot that is unknown was unfollowed a moment ago.
-        let Some((handle, epoch)) = self.slots.get(&progress.slot) else { return };
-        handle
-            .send_patiently(Command::FollowerProgress {
-                partition: handle.partition(),
-                follower: self.follower.0,
-                broker_epoch: self.follower.1,
-                epoch: *epoch,
-                log_end: Offset::new(progress.log_end_offset),
-                durable_end: Offset::new(progress.synced_end_offset),
-            })
-            .await;
+        let Some(accepted) = self.slots.get(&progress.slot) else { return };
+        let progress = FollowerProgress {
+            follower: accepted.follower,
+            leader_epoch: accepted.epoch,
+            log_end: Offset::new(progress.log_end_offset),
+            durable_end: Offset::new(progress.synced_end_offset),
+        };
+        let partition = accepted.handle.partition();
+        accepted.handle.send_patiently(Command::FollowerProgress { partition, progress }).await;
     }
 
     async fn follow(&mut self, follow: Follow) -> Result<(), Status> {
@@ -198,13 +202,13 @@ impl Reader {
         if self.slots.len() >= SLOTS_MAX {
             return Err(status::status(ErrorCode::ThrottlingQuotaExceeded, "too many partitions on one stream"));
         }
-        if let Some((handle, epoch)) = self.slots.remove(&slot) {
-            self.gone(slot, handle, epoch).await;
+        if let Some(accepted) = self.slots.remove(&slot) {
+            self.gone(slot, &accepted.handle).await;
             self.tell(ToSender::Leave(slot)).await?;
         }
         let outcome = match self.subscribe(&follow).await {
-            Ok(Joined { handle, subscription, watermark }) => {
-                self.slots.insert(slot, (handle, subscription.epoch));
+            Ok(Joined { handle, follower, subscription, watermark }) => {
+                self.slots.insert(slot, Accepted { handle, epoch: subscription.epoch, follower });
                 // The sender must know the slot before its reply and its data go out.
                 self.tell(ToSender::Join(slot, *subscription)).await?;
                 self.wake.mark(slot);
@@ -228,12 +232,12 @@ impl Reader {
             .partition(partition)
             .ok_or_else(|| refused(ErrorCode::UnknownTopicOrPartition, "no such partition here (yet)"))?;
         let epoch = LeaderEpoch::new(follow.leader_epoch);
+        let (node, broker_epoch) = self.follower;
+        let follower = ReplicaIdentity { node, broker_epoch, directory };
         let (reply, answered) = oneshot::channel();
         let command = Command::Subscribe(Box::new(Subscribe {
             partition,
-            follower: self.follower.0,
-            broker_epoch: self.follower.1,
-            directory,
+            follower,
             epoch,
             log_start: Offset::new(follow.log_start_offset),
             log_end: Offset::new(follow.log_end_offset),
@@ -258,7 +262,7 @@ impl Reader {
                     high_watermark: high_watermark.get(),
                     log_start_offset: log_start.get(),
                 };
-                Ok(Joined { handle, subscription: Box::new(subscription), watermark })
+                Ok(Joined { handle, follower, subscription: Box::new(subscription), watermark })
             }
             Ok(SubscribeOutcome::Diverging { epoch, end }) => {
                 let diverging = Diverging { epoch: epoch.get(), end_offset: end.get() };
@@ -273,6 +277,7 @@ impl Reader {
 
 struct Joined {
     handle: PartitionHandle,
+    follower: ReplicaIdentity,
     subscription: Box<Subscription>,
     watermark: Watermark,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
-use vltava_commitlog::log::reader::LogReader;
+use vltava_commitlog::log::LogReader;
 use vltava_metadata::PartitionImage;
 use vltava_model::batch::Batch;
 use vltava_model::configs::TopicConfig;
@@ -16,6 +16,7 @@ use crate::wake::WakeSet;
 
 /// When an append is acknowledged.
 pub use vltava_partition::Acks;
+use vltava_partition::{FollowerProgress, IsrOutcome, ProposalId, ReplicaIdentity};
 
 /// Appends one batch.
 pub struct Produce {
@@ -47,11 +48,7 @@ pub struct Subscribe {
     /// What.
     pub partition: TopicPartition,
     /// Who.
-    pub follower: NodeId,
-    /// Its registration.
-    pub broker_epoch: BrokerEpoch,
-    /// Its directory that holds the partition.
-    pub directory: DirectoryId,
+    pub follower: ReplicaIdentity,
     /// In which epoch.
     pub epoch: LeaderEpoch,
     /// Its first offset.
@@ -116,15 +113,6 @@ pub enum LeaderAnswer {
     StartAt(Offset),
 }
 
-/// What the controller said to a proposed ISR.
-#[derive(Clone, Debug)]
-pub enum IsrOutcome {
-    /// The partition as it is now.
-    Applied(Box<PartitionImage>),
-    /// Refused, or its outcome is unknown.
-    Failed(ErrorCode),
-}
-
 /// A partition as committed metadata has it.
 #[derive(Clone)]
 pub struct Assign {
@@ -154,26 +142,14 @@ pub enum Command {
     FollowerProgress {
         /// Of what.
         partition: TopicPartition,
-        /// Who.
-        follower: NodeId,
-        /// Its registration.
-        broker_epoch: BrokerEpoch,
-        /// In which epoch it subscribed.
-        epoch: LeaderEpoch,
-        /// Where its log ends.
-        log_end: Offset,
-        /// Up to where it is on stable storage.
-        durable_end: Offset,
+        /// How far it is.
+        progress: FollowerProgress,
     },
     /// A follower's stream or subscription ended.
     FollowerGone {
         /// Of what.
         partition: TopicPartition,
-        /// Who.
-        follower: NodeId,
-        /// In which epoch it subscribed.
-        epoch: LeaderEpoch,
-        /// Its slot and stream, which name the subscription.
+        /// The partition's number on the stream.
         slot: u32,
         /// The stream.
         wake: Arc<WakeSet>,
@@ -213,6 +189,8 @@ pub enum Command {
     IsrAnswer {
         /// Of what.
         partition: TopicPartition,
+        /// To which proposal.
+        proposal: ProposalId,
         /// What it said.
         outcome: IsrOutcome,
     },
@@ -255,6 +233,8 @@ pub enum Command {
     Maintain {
         /// Wall-clock time in milliseconds since 1970, for retention only.
         now_ms: i64,
+        /// Whether retention is due.
+        retention: bool,
     },
     /// Closes all logs cleanly and ends the thread.
     Close {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
-use vltava_commitlog::log::reader::{LogReader, ReadError};
+use vltava_commitlog::log::{LogReader, ReadError};
 use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 /// What this broker is to a partition.

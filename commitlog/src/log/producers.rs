@@ -123,6 +123,11 @@ impl Producers {
         self.by_id.retain(|_, state| state.last_append_ms > oldest_ms);
     }
 
+    /// Whether anything is known of a producer.
+    pub fn knows(&self, id: ProducerId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
     /// Every producer.
     pub fn iter(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
         self.by_id.iter().map(|(id, state)| (*id, state))

@@ -1,0 +1,478 @@
+//! This broker's log directories: opened, each with its journal; which partition lies where; what is known to be synced;
+//! and which of them have failed.
+//!
+//! Blocks; called from shard threads and at start and end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use vltava_commitlog::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
+use vltava_commitlog::directory::{DirectoryError, LogDirectory};
+use vltava_commitlog::durability::{
+    EntryBody, Journal, JournalEntry, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions, RecoverError,
+    RecoveredFrame,
+};
+use vltava_commitlog::log::{Log, LogConfig, LogPlace, RecoveryError, RecoveryInput, TailBudget};
+use vltava_commitlog::storage::Storage;
+use vltava_metadata::Image;
+use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+
+const POINTS: &str = "recovery-point-offset-checkpoint";
+const POINTS_KIND: CheckpointKind = CheckpointKind(*b"rcvp");
+const POINTS_VERSION: u16 = 1;
+const POINT_BYTES: usize = 28;
+
+/// How long a look at a disk's free space is good for.
+const SPACE_FRESH: Duration = Duration::from_millis(200);
+
+/// Memory that the newest batches of all partitions share, in bytes.
+const TAIL_BYTES: usize = 64 * 1024 * 1024;
+
+/// Why a broker can't use its directories.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// One directory; the text says what to do.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A journal that can't be read.
+    #[error("{0}: restore the disk, or empty the directory and let its data be replicated anew")]
+    Journal(#[from] RecoverError),
+    /// None of them works.
+    #[error("no log directory works: {0}")]
+    NoneWorks(String),
+    /// Two directories belong to different clusters.
+    #[error("the log directories belong to different clusters: {0} and {1}")]
+    TwoClusters(ClusterId, ClusterId),
+}
+
+/// What the journal learned is on stable storage in the segments, until the owner of the log takes it.
+#[derive(Default)]
+struct Synced {
+    ends: Mutex<BTreeMap<TopicPartition, Offset>>,
+}
+
+struct Observer {
+    directory: DirectoryId,
+    synced: Arc<Synced>,
+    failed: watch::Sender<BTreeSet<DirectoryId>>,
+}
+
+impl JournalObserver for Observer {
+    fn synced(&self, partition: TopicPartition, end: Offset) {
+        lock(&self.synced.ends).insert(partition, end);
+    }
+
+    fn failed(&self, error: &JournalError) {
+        tracing::error!(directory = %self.directory, %error, "the journal failed: the log directory is offline");
+        self.failed.send_if_modified(|failed| failed.insert(self.directory));
+    }
+}
+
+struct Directory {
+    path: PathBuf,
+    storage: Arc<dyn Storage>,
+    handle: Mutex<LogDirectory>,
+    journal: Mutex<Option<Arc<Journal>>>,
+    synced: Arc<Synced>,
+    points: Mutex<BTreeMap<TopicPartition, Offset>>,
+    clean: Option<BrokerEpoch>,
+    space: Mutex<Option<(Instant, u64)>>,
+}
+
+/// See the module.
+pub struct Directories {
+    all: BTreeMap<DirectoryId, Directory>,
+    configured: usize,
+    placed: Mutex<BTreeMap<TopicPartition, DirectoryId>>,
+    frames: Mutex<BTreeMap<TopicPartition, Vec<RecoveredFrame>>>,
+    failed: watch::Sender<BTreeSet<DirectoryId>>,
+    tails: TailBudget,
+    min_free_bytes: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a start needs to know.
+pub struct OpenInput<'a> {
+    /// The disk.
+    pub storage: Arc<dyn Storage>,
+    /// `log.dirs`.
+    pub paths: &'a [PathBuf],
+    /// `node.id`.
+    pub node: NodeId,
+    /// `cluster.id`, if pinned.
+    pub cluster: Option<ClusterId>,
+    /// The size of one journal file.
+    pub journal_file_bytes: u64,
+    /// Below so many free bytes nothing is appended.
+    pub min_free_bytes: u64,
+}
+
+impl Directories {
+    /// Opens all directories. One whose disk refuses is left out as long as another works.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(input: &OpenInput<'_>) -> Result<Self, OpenError> {
+        let (failed, _) = watch::channel(BTreeSet::new());
+        let mut directories = Self {
+            all: BTreeMap::new(),
+            configured: input.paths.len(),
+            placed: Mutex::default(),
+            frames: Mutex::default(),
+            failed,
+            tails: TailBudget::new(TAIL_BYTES),
+            min_free_bytes: input.min_free_bytes,
+        };
+        let mut refused = Vec::new();
+        for path in input.paths {
+            let fresh = DirectoryId::new(rand::random());
+            match LogDirectory::open(input.storage.clone(), path, input.node, input.cluster, fresh) {
+                Ok(handle) => directories.add(input, handle)?,
+                Err(error @ DirectoryError::Io { .. }) => {
+                    tracing::error!(%error, "a log directory does not work");
+                    refused.push(error.to_string());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if directories.all.is_empty() {
+            return Err(OpenError::NoneWorks(refused.join("; ")));
+        }
+        directories.cluster()?;
+        Ok(directories)
+    }
+
+    fn add(&mut self, input: &OpenInput<'_>, handle: LogDirectory) -> Result<(), OpenError> {
+        let id = handle.identity().directory;
+        let path = handle.path().to_owned();
+        let mut recovered = Journal::recover(&*input.storage, &handle.journal_path())?;
+        let frames = std::mem::take(&mut recovered.partitions);
+        let disk = |action| {
+            let path = path.clone();
+            move |source| DirectoryError::Io { action, path, source }
+        };
+        for partition in handle.partitions().map_err(disk("list"))? {
+            lock(&self.placed).insert(partition, id);
+        }
+        lock(&self.frames).extend(frames);
+        let synced = Arc::new(Synced::default());
+        let observer = Observer { directory: id, synced: synced.clone(), failed: self.failed.clone() };
+        let options = JournalOptions {
+            file_bytes: input.journal_file_bytes,
+            first_bytes: JournalOptions::default().first_bytes.min(input.journal_file_bytes),
+            fresh_salt: rand::random(),
+            ..JournalOptions::default()
+        };
+        let journal = Journal::start(input.storage.clone(), recovered, options, Arc::new(observer))?;
+        let directory = Directory {
+            points: Mutex::new(read_points(&*input.storage, &path)),
+            path,
+            storage: input.storage.clone(),
+            clean: handle.left_cleanly(),
+            handle: Mutex::new(handle),
+            journal: Mutex::new(Some(Arc::new(journal))),
+            synced,
+            space: Mutex::new(None),
+        };
+        self.all.insert(id, directory);
+        Ok(())
+    }
+
+    /// The cluster that the directories belong to, if they do.
+    ///
+    /// # Errors
+    /// When they belong to two.
+    pub fn cluster(&self) -> Result<Option<ClusterId>, OpenError> {
+        let clusters: BTreeSet<ClusterId> =
+            self.all.values().filter_map(|directory| lock(&directory.handle).identity().cluster).collect();
+        let mut clusters = clusters.into_iter();
+        match (clusters.next(), clusters.next()) {
+            (Some(one), Some(other)) => Err(OpenError::TwoClusters(one, other)),
+            (one, _) => Ok(one),
+        }
+    }
+
+    /// The broker epoch under which every directory was closed cleanly, if all were, under the same.
+    pub fn left_cleanly(&self) -> Option<BrokerEpoch> {
+        let mut epochs = self.all.values().map(|directory| directory.clean);
+        let first = epochs.next().flatten()?;
+        epochs.all(|epoch| epoch == Some(first)).then_some(first)
+    }
+
+    /// Binds all directories to the cluster, durably.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn adopt(&self, cluster: ClusterId) -> Result<(), String> {
+        for directory in self.all.values() {
+            lock(&directory.handle).bind(cluster).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Directories that work.
+    pub fn working(&self) -> Vec<DirectoryId> {
+        let failed = self.failed.borrow();
+        self.all.keys().filter(|id| !failed.contains(id)).copied().collect()
+    }
+
+    /// Directories that failed since the start.
+    pub fn failed(&self) -> Vec<DirectoryId> {
+        self.failed.borrow().iter().copied().collect()
+    }
+
+    /// Watches for failures.
+    pub fn failures(&self) -> watch::Receiver<BTreeSet<DirectoryId>> {
+        self.failed.subscribe()
+    }
+
+    /// Takes a directory out of service for good.
+    pub fn fail(&self, id: DirectoryId, reason: &str) {
+        if let Some(directory) = self.all.get(&id) {
+            lock(&directory.handle).fail(reason);
+        }
+        self.failed.send_if_modified(|failed| failed.insert(id));
+    }
+
+    /// Where a partition lies.
+    pub fn of(&self, partition: TopicPartition) -> Option<DirectoryId> {
+        lock(&self.placed).get(&partition).copied()
+    }
+
+    /// Where a partition lies or shall lie; `None` when that directory has failed: it is never begun anew elsewhere, since
+    /// an empty log must not pass for the one that is lost. A recorded directory that is not among these at all belonged
+    /// to a disk that was replaced, if all that are configured work.
+    pub fn place(&self, partition: TopicPartition, recorded: Option<DirectoryId>) -> Option<DirectoryId> {
+        let mut placed = lock(&self.placed);
+        if let Some(known) = placed.get(&partition) {
+            return Some(*known);
+        }
+        let failed = self.failed.borrow();
+        let all_work = failed.is_empty() && self.all.len() == self.configured;
+        let wanted = match recorded {
+            Some(recorded) if self.all.contains_key(&recorded) => (!failed.contains(&recorded)).then_some(recorded)?,
+            Some(_) if !all_work => return None,
+            Some(_) | None => {
+                let load = |id: &DirectoryId| placed.values().filter(|other| *other == id).count();
+                *self.all.keys().filter(|id| !failed.contains(id)).min_by_key(|id| load(id))?
+            }
+        };
+        placed.insert(partition, wanted);
+        Some(wanted)
+    }
+
+    /// Opens a partition's log in its directory, which is created if need be.
+    ///
+    /// # Errors
+    /// [`RecoveryError`].
+    pub fn open_log(
+        &self,
+        id: DirectoryId,
+        partition: TopicPartition,
+        topic_name: &str,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<Log, RecoveryError> {
+        let directory = self.get(id);
+        let dir = lock(&directory.handle).create_partition(partition)?;
+        let frames = lock(&self.frames).remove(&partition).unwrap_or_default();
+        let place = LogPlace {
+            storage: directory.storage.clone(),
+            dir,
+            partition,
+            topic_name: topic_name.to_owned(),
+            tail_budget: self.tails.clone(),
+        };
+        let input = RecoveryInput {
+            recovery_point: lock(&directory.points).get(&partition).copied(),
+            frames,
+            clean: directory.clean.is_some(),
+            now_ms,
+        };
+        Log::open(place, config, input)
+    }
+
+    fn get(&self, id: DirectoryId) -> &Directory {
+        self.all.get(&id).expect("partitions are placed in directories that exist")
+    }
+
+    /// The journal of a directory; `None` when the directory failed or is closed.
+    pub fn journal(&self, id: DirectoryId) -> Option<Arc<Journal>> {
+        if self.failed.borrow().contains(&id) {
+            return None;
+        }
+        lock(&self.get(id).journal).clone()
+    }
+
+    /// Whether there is room for more records. Looks at the disk a few times a second.
+    pub fn has_room(&self, id: DirectoryId) -> bool {
+        let directory = self.get(id);
+        let mut space = lock(&directory.space);
+        let free = match *space {
+            Some((looked, free)) if looked.elapsed() < SPACE_FRESH => free,
+            _ => {
+                // A disk that can't even tell is found out by the next write.
+                let free = rustix::fs::statvfs(&directory.path)
+                    .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+                *space = Some((Instant::now(), free));
+                free
+            }
+        };
+        free >= self.min_free_bytes
+    }
+
+    /// What the journal has synced of the partitions that `mine` picks, since last asked.
+    pub fn take_synced(&self, mine: impl Fn(TopicPartition) -> bool) -> Vec<(TopicPartition, Offset)> {
+        let mut taken = Vec::new();
+        for directory in self.all.values() {
+            let mut ends = lock(&directory.synced.ends);
+            let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                std::mem::take(&mut *ends).into_iter().partition(|(partition, _)| mine(*partition));
+            *ends = others;
+            taken.extend(own);
+        }
+        taken
+    }
+
+    /// Notes recovery points and makes them durable.
+    pub fn save_points(&self, points: &[(DirectoryId, TopicPartition, Offset)]) {
+        let ids: BTreeSet<DirectoryId> = points.iter().map(|(id, ..)| *id).collect();
+        for id in ids {
+            let directory = self.get(id);
+            let mut known = lock(&directory.points);
+            for (_, partition, point) in points.iter().filter(|(of, ..)| *of == id) {
+                known.insert(*partition, *point);
+            }
+            if let Err(error) = write_points(&*directory.storage, &directory.path, &known) {
+                // Without it the next start reads more than it had to, no worse.
+                tracing::warn!(directory = %directory.path.display(), %error, "cannot save recovery points");
+            }
+        }
+    }
+
+    /// Deletes a partition's directory. The journal was told.
+    pub fn delete(&self, partition: TopicPartition) {
+        let Some(id) = lock(&self.placed).remove(&partition) else { return };
+        let directory = self.get(id);
+        lock(&directory.points).remove(&partition);
+        let deleted = lock(&directory.handle).delete_partition(partition);
+        if let Err(error) = deleted {
+            tracing::error!(%partition, %error, "cannot delete a partition's directory");
+            self.fail(id, &error.to_string());
+        }
+    }
+
+    /// Deletes what lies here but is not this broker's (any more) by the metadata that it has caught up with.
+    pub async fn remove_strays(self: &Arc<Self>, image: &Image, node: NodeId) {
+        let is_stray = |partition: &TopicPartition| {
+            !image.partition(*partition).is_some_and(|known| known.has_replica(node))
+        };
+        let strays: Vec<_> = lock(&self.placed).iter().filter(|(p, _)| is_stray(p)).map(|(p, id)| (*p, *id)).collect();
+        if strays.is_empty() {
+            return;
+        }
+        tracing::info!(partitions = strays.len(), "deleting partitions that were deleted or moved while this broker was away");
+        let this = self.clone();
+        let deleting = tokio::task::spawn_blocking(move || {
+            for (partition, id) in strays {
+                this.tell_journal_of_deletion(partition, id);
+                this.delete(partition);
+            }
+        });
+        if let Err(error) = deleting.await {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+
+    /// A replay must not bring a deleted partition back.
+    pub fn tell_journal_of_deletion(&self, partition: TopicPartition, id: DirectoryId) {
+        let Some(journal) = self.journal(id) else { return };
+        let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body: EntryBody::Delete };
+        let (done, finished) = std::sync::mpsc::channel();
+        let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
+        match told {
+            // A failed journal takes its directory offline by itself.
+            Ok(()) => drop(finished.recv()),
+            Err(refused) => tracing::warn!(%partition, error = %refused.error, "the journal was not told of a deletion"),
+        }
+    }
+
+    /// All recovered frames were applied and synced.
+    pub fn replay_done(&self) {
+        lock(&self.frames).clear();
+        for directory in self.all.values() {
+            if let Some(journal) = &*lock(&directory.journal) {
+                journal.replay_done();
+            }
+        }
+    }
+
+    /// Counters of all journals.
+    pub fn journal_metrics(&self) -> Vec<(DirectoryId, JournalMetricsSnapshot)> {
+        let of = |(id, directory): (&DirectoryId, &Directory)| {
+            lock(&directory.journal).as_ref().map(|journal| (*id, journal.metrics()))
+        };
+        self.all.iter().filter_map(of).collect()
+    }
+
+    /// Closes the journals and leaves the proof of a clean end; all logs are closed by now.
+    pub fn close(&self, epoch: Option<BrokerEpoch>) {
+        for (id, directory) in &self.all {
+            let Some(journal) = lock(&directory.journal).take() else { continue };
+            let Some(journal) = Arc::into_inner(journal) else {
+                tracing::warn!(directory = %directory.path.display(), "the journal is still in use: no clean end");
+                continue;
+            };
+            if let Err(error) = journal.close() {
+                tracing::error!(%error, "the journal did not close");
+                continue;
+            }
+            let is_well = !self.failed.borrow().contains(id);
+            if let Some(epoch) = epoch.filter(|_| is_well)
+                && let Err(error) = lock(&directory.handle).mark_clean(epoch)
+            {
+                tracing::warn!(%error, "cannot leave the mark of a clean end");
+            }
+        }
+    }
+}
+
+fn read_points(storage: &dyn Storage, path: &Path) -> BTreeMap<TopicPartition, Offset> {
+    let found = read_checkpoint(storage, &path.join(POINTS), POINTS_KIND);
+    let payload = match found {
+        Ok(Some(checkpoint)) if checkpoint.version == POINTS_VERSION => checkpoint.payload,
+        Ok(_) => return BTreeMap::new(),
+        Err(error) => {
+            tracing::warn!(%error, "recovery points can't be read: all logs are read whole");
+            return BTreeMap::new();
+        }
+    };
+    payload.chunks_exact(POINT_BYTES).filter_map(read_point).collect()
+}
+
+fn read_point(bytes: &[u8]) -> Option<(TopicPartition, Offset)> {
+    let topic = TopicId::from_slice(bytes.get(..16)?)?;
+    let partition = u32::from_be_bytes(bytes.get(16..20)?.try_into().ok()?);
+    let offset = u64::from_be_bytes(bytes.get(20..28)?.try_into().ok()?);
+    Some((TopicPartition::new(topic, PartitionIndex::new(partition)), Offset::new(offset)))
+}
+
+fn write_points(
+    storage: &dyn Storage,
+    path: &Path,
+    points: &BTreeMap<TopicPartition, Offset>,
+) -> std::io::Result<()> {
+    let mut payload = Vec::with_capacity(points.len() * POINT_BYTES);
+    for (partition, offset) in points {
+        payload.extend_from_slice(&partition.topic.to_bytes());
+        payload.extend_from_slice(&partition.partition.get().to_be_bytes());
+        payload.extend_from_slice(&offset.get().to_be_bytes());
+    }
+    write_checkpoint(storage, &path.join(POINTS), POINTS_KIND, POINTS_VERSION, &payload)
+}

@@ -1,0 +1,675 @@
+//! One partition on its shard: its machine, its log, and who waits for what. Runs the machine's effects in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use vltava_commitlog::durability::{EntryBody, JournalEntry};
+use vltava_commitlog::log::{AppendError, Appended, Log, LogReader, ProducerCheck, SyncPoint};
+use vltava_metadata::PartitionImage;
+use vltava_model::batch::Batch;
+use vltava_model::{DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
+use vltava_partition::{
+    Assignment, AwaitCommitted, Durability, Effect, Event, FollowerSubscribe, LeaderData, LeaderRecovery, LocalLog,
+    LogPosition, Partition, PartitionState, ReplicaIdentity, Settings, Standing as Role, SubscribeReply, Time, Token,
+    UncleanElection,
+};
+
+use super::command::{Assign, Produce, Produced, Subscribe, SubscribeOutcome};
+use super::group::Durable;
+use super::shared::{PartitionShared, Standing};
+use super::worker::Turn;
+use crate::quorum::isr::Proposal;
+use crate::replication::follower::FollowSpec;
+use crate::wake::WakeSet;
+
+/// Who waits for an answer.
+enum Reply {
+    Produce(oneshot::Sender<Result<Produced, ErrorCode>>),
+    Subscribe(Box<Subscribe>),
+    Delete(oneshot::Sender<Result<Offset, ErrorCode>>),
+}
+
+/// A follower's stream that has to be woken when there is news.
+struct Subscriber {
+    follower: NodeId,
+    subscription: Token,
+    slot: u32,
+    wake: Arc<WakeSet>,
+}
+
+/// Where syncing of a relaxed log stands.
+enum Flush {
+    /// So many records since the last sync.
+    Idle { records: u64 },
+    /// Under way; so many records since it began.
+    UnderWay { records: u64 },
+}
+
+/// Bytes that an event brings along for the effects that it causes.
+#[derive(Default)]
+pub struct Payload {
+    /// A client's batch.
+    pub batch: Option<Batch>,
+    /// The leader's batches.
+    pub batches: Vec<Batch>,
+}
+
+/// See the module.
+pub struct Host {
+    partition: TopicPartition,
+    shared: Arc<PartitionShared>,
+    machine: Partition,
+    log: Log,
+    reader: LogReader,
+    directory: DirectoryId,
+    assign: Assign,
+    replies: BTreeMap<Token, Reply>,
+    subscribers: Vec<Subscriber>,
+    following: Option<NodeId>,
+    flush: Flush,
+    /// Groups that hold something of this partition and are not durable yet, the one being gathered among them.
+    in_flight: u32,
+    /// A follower that found no room on its disk follows nobody for a while.
+    starved: bool,
+}
+
+impl Host {
+    /// A partition whose log was just opened and synced.
+    pub fn new(turn: &Turn<'_>, log: Log, directory: DirectoryId, assign: Assign) -> Self {
+        let local = ReplicaIdentity {
+            node: turn.state.node_id,
+            broker_epoch: turn.state.broker_epoch(),
+            directory,
+        };
+        let machine = Partition::new(local, local_log(&log, log.log_start()), settings(turn, &assign));
+        Self {
+            partition: assign.partition,
+            shared: assign.shared.clone(),
+            machine,
+            reader: log.reader(),
+            log,
+            directory,
+            assign,
+            replies: BTreeMap::new(),
+            subscribers: Vec::new(),
+            following: None,
+            flush: Flush::Idle { records: 0 },
+            in_flight: 0,
+            starved: false,
+        }
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> DirectoryId {
+        self.directory
+    }
+
+    /// Its log.
+    pub fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// Gives the log back for closing.
+    pub fn into_log(self) -> Log {
+        self.log
+    }
+
+    /// Whether something of it is not durable yet.
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Whether ticks have something to do.
+    pub fn wants_tick(&self, now: Time) -> bool {
+        self.starved || self.machine.next_tick(now).is_some_and(|due| due <= now)
+    }
+
+    fn leads(&self) -> bool {
+        matches!(self.machine.standing(), Role::Leading { .. })
+    }
+
+    /// Committed metadata about it.
+    pub fn assign(&mut self, turn: &mut Turn<'_>, assign: Assign) {
+        let before = settings(turn, &self.assign);
+        let after = settings(turn, &assign);
+        self.log.configure(turn.log_config(&assign.config));
+        self.assign = assign;
+        if before != after {
+            if before.durability == Durability::Synced && after.durability == Durability::Relaxed {
+                self.hand_over_to_segments(turn);
+            }
+            self.step(turn, Event::Configured(after), Payload::default());
+        }
+        let assignment = assignment(&self.assign);
+        self.step(turn, Event::Assigned(assignment), Payload::default());
+    }
+
+    /// Later appends are not journaled: what is must not be replayed over them.
+    fn hand_over_to_segments(&mut self, turn: &mut Turn<'_>) {
+        match self.log.sync_point() {
+            Ok(point) => {
+                let body = EntryBody::Sync { end_offset: self.log.log_end(), segments: point.files };
+                self.journal(turn, self.epoch(), body);
+            }
+            Err(error) => self.fail(turn, &error.to_string()),
+        }
+    }
+
+    fn epoch(&self) -> LeaderEpoch {
+        self.assign.image.leader_epoch
+    }
+
+    /// Feeds the machine and does what it says.
+    pub fn step(&mut self, turn: &mut Turn<'_>, event: Event, mut payload: Payload) {
+        let mut effects = turn.take_effects();
+        self.machine.step(event, turn.now, &mut effects);
+        for effect in effects.drain(..) {
+            self.run(turn, effect, &mut payload);
+        }
+        turn.give_effects(effects);
+        self.publish();
+    }
+
+    /// Shows the new offsets, and wakes followers' streams.
+    fn publish(&mut self) {
+        let offsets = self.machine.offsets();
+        let moved = offsets.log_end != self.shared.log_end()
+            || offsets.high_watermark != self.shared.high_watermark()
+            || offsets.log_start != self.shared.log_start();
+        if !moved {
+            return;
+        }
+        self.shared.set_offsets(offsets.log_start, offsets.high_watermark, offsets.log_end);
+        for subscriber in &self.subscribers {
+            subscriber.wake.mark(subscriber.slot);
+        }
+    }
+
+    /// A client's batch.
+    pub fn produce(&mut self, turn: &mut Turn<'_>, request: Produce) {
+        let header = *request.batch.header();
+        let deadline = turn.at(request.deadline);
+        let is_leader = self.leads();
+        if is_leader && !turn.state.directories.has_room(self.directory) {
+            turn.state.metrics.refused_full_disk.add(1);
+            return answer(request.reply, Err(ErrorCode::KafkaStorageError));
+        }
+        let check = if is_leader { self.log.producers().check(&header) } else { ProducerCheck::Append };
+        let token = turn.token();
+        let (event, payload) = match check {
+            ProducerCheck::Append if is_leader && self.is_unknown_in_mid_sequence(&request.batch) => {
+                return answer(request.reply, Err(ErrorCode::UnknownProducerId));
+            }
+            ProducerCheck::Append => (
+                Event::Produce(vltava_partition::Produce {
+                    token,
+                    records: header.last_offset_delta + 1,
+                    acks: request.acks,
+                    deadline,
+                    expected_leader_epoch: request.expected_epoch,
+                }),
+                Payload { batch: Some(request.batch), batches: Vec::new() },
+            ),
+            ProducerCheck::Duplicate { base_offset, last_offset, .. } => (
+                Event::AwaitCommitted(AwaitCommitted {
+                    token,
+                    base_offset,
+                    end_offset: last_offset.next(),
+                    acks: request.acks,
+                    deadline,
+                }),
+                Payload::default(),
+            ),
+            ProducerCheck::OutOfOrder { .. } => {
+                return answer(request.reply, Err(ErrorCode::OutOfOrderSequenceNumber));
+            }
+            ProducerCheck::Fenced { .. } => return answer(request.reply, Err(ErrorCode::InvalidProducerEpoch)),
+        };
+        self.replies.insert(token, Reply::Produce(request.reply));
+        self.step(turn, event, payload);
+    }
+
+    /// A producer that this log knows nothing of has to begin at 0: an earlier batch of its may just have been refused,
+    /// and taking the later one first would break its order.
+    fn is_unknown_in_mid_sequence(&self, batch: &Batch) -> bool {
+        batch
+            .header()
+            .producer
+            .is_some_and(|stamp| stamp.base_sequence.get() != 0 && !self.log.producers().knows(stamp.id))
+    }
+
+    /// A follower subscribes.
+    pub fn subscribe(&mut self, turn: &mut Turn<'_>, request: Subscribe) {
+        let token = turn.token();
+        let event = Event::FollowerSubscribe(FollowerSubscribe {
+            token,
+            follower: request.follower,
+            leader_epoch: request.epoch,
+            log_start: request.log_start,
+            log_end: request.log_end,
+            durable_end: request.durable_end,
+            last_epoch: request.last_epoch,
+        });
+        self.replies.insert(token, Reply::Subscribe(Box::new(request)));
+        self.step(turn, event, Payload::default());
+    }
+
+    /// A follower's subscription ended.
+    pub fn follower_gone(&mut self, turn: &mut Turn<'_>, slot: u32, wake: &Arc<WakeSet>) {
+        let place = self.subscribers.iter().position(|known| known.slot == slot && Arc::ptr_eq(&known.wake, wake));
+        if let Some(place) = place {
+            let Subscriber { follower, subscription, .. } = self.subscribers.swap_remove(place);
+            self.step(turn, Event::FollowerGone { follower, subscription }, Payload::default());
+        }
+    }
+
+    /// The leader sent batches.
+    pub fn leader_data(
+        &mut self,
+        turn: &mut Turn<'_>,
+        leader_epoch: LeaderEpoch,
+        batches: Vec<Batch>,
+        high_watermark: Offset,
+        log_start: Offset,
+    ) {
+        if !turn.state.directories.has_room(self.directory) {
+            // Not taken: the leader goes on without this replica until there is room.
+            self.starve(turn);
+            return;
+        }
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return };
+        let (base_offset, end_offset) = (first.header().base_offset, last.header().end_offset());
+        if !are_contiguous(&batches) {
+            tracing::error!(partition = %self.partition, "the leader sent batches with a gap between them");
+            return self.step(turn, Event::StreamLost { leader_epoch }, Payload::default());
+        }
+        let mut batch_epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
+        for header in batches.iter().map(Batch::header) {
+            if let Some(epoch) = header.leader_epoch
+                && batch_epochs.last().is_none_or(|(last, _)| *last != epoch)
+            {
+                batch_epochs.push((epoch, header.base_offset));
+            }
+        }
+        let data = LeaderData { leader_epoch, base_offset, end_offset, batch_epochs, high_watermark, log_start };
+        let event = Event::LeaderData(data);
+        self.step(turn, event, Payload { batch: None, batches });
+    }
+
+    fn starve(&mut self, turn: &mut Turn<'_>) {
+        if !self.starved {
+            tracing::warn!(partition = %self.partition, "no room on the disk: following is suspended");
+            self.starved = true;
+        }
+        if let Some(leader) = self.following.take() {
+            turn.state.followers.unfollow(leader, self.partition);
+        }
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, turn: &mut Turn<'_>) {
+        if self.starved && turn.state.directories.has_room(self.directory) {
+            self.starved = false;
+            tracing::info!(partition = %self.partition, "there is room again: following goes on");
+            self.step(turn, Event::StreamLost { leader_epoch: self.epoch() }, Payload::default());
+        }
+        self.step(turn, Event::Tick, Payload::default());
+    }
+
+    /// Records below an offset are to go.
+    pub fn delete_records(
+        &mut self,
+        turn: &mut Turn<'_>,
+        before: Option<Offset>,
+        reply: oneshot::Sender<Result<Offset, ErrorCode>>,
+    ) {
+        let token = turn.token();
+        self.replies.insert(token, Reply::Delete(reply));
+        self.step(turn, Event::DeleteRecords { token, before }, Payload::default());
+    }
+
+    /// A group that held something of this partition is durable.
+    pub fn durable(&mut self, turn: &mut Turn<'_>, mark: Durable) {
+        self.in_flight -= 1;
+        self.step(turn, Event::Durable(mark.up_to), Payload::default());
+    }
+
+    /// A sync of a relaxed log is done.
+    pub fn flushed(&mut self, turn: &mut Turn<'_>, point: &SyncPoint, up_to: LogPosition) {
+        if let Flush::UnderWay { records } = self.flush {
+            self.flush = Flush::Idle { records };
+        }
+        if let Err(error) = self.log.synced(point) {
+            return self.fail(turn, &error.to_string());
+        }
+        turn.points.push((self.directory, self.partition, self.log.recovery_point()));
+        self.step(turn, Event::Durable(up_to), Payload::default());
+    }
+
+    /// Syncs a relaxed log that has not been for `flush.ms`; called every so often.
+    pub fn flush_old(&mut self, turn: &mut Turn<'_>) {
+        if let Flush::Idle { records: 1.. } = self.flush {
+            self.begin_flush(turn);
+        }
+    }
+
+    fn begin_flush(&mut self, turn: &mut Turn<'_>) {
+        match self.log.sync_point() {
+            Ok(point) => {
+                let up_to = self.machine.log_position();
+                if turn.sync(self.directory, self.partition, point, up_to) {
+                    self.flush = Flush::UnderWay { records: 0 };
+                }
+            }
+            Err(error) => self.fail(turn, &error.to_string()),
+        }
+    }
+
+    /// Deletes what retention allows.
+    pub fn retain(&mut self, turn: &mut Turn<'_>, now_ms: i64) {
+        self.log.expire_producers(now_ms);
+        match self.log.retention(now_ms, self.machine.offsets().high_watermark) {
+            Ok(deleted) if deleted.is_empty() => {}
+            Ok(deleted) => {
+                let to = self.log.log_start();
+                tracing::info!(partition = %self.partition, segments = deleted.len(), log_start = %to, "retention deleted segments");
+                self.journal(turn, self.epoch(), EntryBody::StartOffset { to });
+                self.step(turn, Event::LogStartMoved { log_start: to }, Payload::default());
+            }
+            Err(error) => self.fail(turn, &error.to_string()),
+        }
+    }
+
+    /// The disk, or what is on it, can't be trusted any more.
+    pub fn fail(&mut self, turn: &mut Turn<'_>, reason: &str) {
+        tracing::error!(partition = %self.partition, reason, "the replica stops");
+        turn.state.directories.fail(self.directory, reason);
+        self.stop(turn);
+    }
+
+    /// Serves nobody any more.
+    pub fn stop(&mut self, turn: &mut Turn<'_>) {
+        self.step(turn, Event::StorageFailed, Payload::default());
+    }
+
+    fn run(&mut self, turn: &mut Turn<'_>, effect: Effect, payload: &mut Payload) {
+        match effect {
+            Effect::Append { token: _, base_offset, leader_epoch } => {
+                self.append_own(turn, base_offset, leader_epoch, payload);
+            }
+            Effect::AppendReplicated { .. } => self.append_replicated(turn, payload),
+            Effect::Truncate { to } => self.truncate(turn, to),
+            Effect::StartAt { offset } => self.start_at(turn, offset),
+            Effect::AdvanceLogStart { to } => match self.log.advance_log_start(to) {
+                Ok(()) => self.journal(turn, self.epoch(), EntryBody::StartOffset { to }),
+                Err(error) => turn.fail_later(self.partition, self.directory, error.to_string()),
+            },
+            Effect::AssignEpoch { epoch, start } => self.log.assign_epoch(epoch, start),
+            Effect::Ack { token, result } => self.acknowledge(token, result),
+            Effect::SubscribeReply { token, reply } => self.answer_subscription(token, reply),
+            Effect::DropFollower { follower, subscription } => {
+                self.subscribers.retain(|known| known.follower != follower || known.subscription != subscription);
+            }
+            Effect::ProposeIsr { proposal, leader_epoch, partition_epoch, isr } => {
+                turn.state.metrics.isr_proposals.add(1);
+                let (partition, shard) = (self.partition, turn.shard.clone());
+                let proposal = Proposal { partition, id: proposal, leader_epoch, partition_epoch, isr, shard };
+                // The receiver lives as long as the broker.
+                let _ = turn.proposals.send(proposal);
+            }
+            Effect::Subscribe { leader, leader_epoch, log_start, log_end, durable_end, last_epoch } => {
+                let spec = FollowSpec {
+                    partition: self.partition,
+                    shard: turn.shard.clone(),
+                    epoch: leader_epoch,
+                    log_start,
+                    log_end,
+                    durable_end,
+                    last_epoch,
+                    directory: self.directory,
+                };
+                self.follow(turn, leader, spec);
+            }
+            Effect::Unsubscribe { leader } => {
+                self.following = None;
+                turn.state.followers.unfollow(leader, self.partition);
+            }
+            Effect::ReportProgress { leader, leader_epoch, log_end, durable_end } => {
+                turn.state.followers.progress(leader, self.partition, leader_epoch, log_end, durable_end);
+            }
+            // Shown once, after the step.
+            Effect::WatermarkMoved { .. } => {}
+            Effect::StandingChanged(role) => self.show_role(turn, role),
+            Effect::Alarm(alarm) => {
+                tracing::error!(partition = %self.partition, topic = %self.shared.topic_name(), ?alarm, "replication alarm");
+                turn.state.metrics.alarms.add(1);
+            }
+        }
+    }
+
+    fn append_own(&mut self, turn: &mut Turn<'_>, base: Offset, epoch: LeaderEpoch, payload: &mut Payload) {
+        let batch = payload.batch.take().expect("an append follows on the batch that asked for it");
+        let batch = batch.with_position(base, epoch);
+        turn.state.metrics.produced_batches.add(1);
+        turn.state.metrics.produced_records.add(batch.header().record_count.into());
+        turn.state.metrics.produced_bytes.add(batch.bytes().len() as u64);
+        self.append(turn, &batch);
+    }
+
+    fn append_replicated(&mut self, turn: &mut Turn<'_>, payload: &mut Payload) {
+        for batch in std::mem::take(&mut payload.batches) {
+            turn.state.metrics.replicated_bytes.add(batch.bytes().len() as u64);
+            self.append(turn, &batch);
+        }
+    }
+
+    fn append(&mut self, turn: &mut Turn<'_>, batch: &Batch) {
+        match self.log.append(batch, turn.wall_ms) {
+            Ok(appended) => self.appended(turn, batch, appended),
+            Err(AppendError::DiskFull) => turn.rebuild_later(self.partition),
+            Err(error) => turn.fail_later(self.partition, self.directory, error.to_string()),
+        }
+    }
+
+    fn appended(&mut self, turn: &mut Turn<'_>, batch: &Batch, appended: Appended) {
+        let Appended { base, end, bytes, segment, .. } = appended;
+        if self.assign.config.is_synced() {
+            let epoch = batch.header().leader_epoch.unwrap_or(self.epoch());
+            let body = EntryBody::Append { base_offset: base, end_offset: end, bytes, segment };
+            self.journal(turn, epoch, body);
+            return;
+        }
+        let added = end.since(base);
+        match &mut self.flush {
+            Flush::UnderWay { records } => *records += added,
+            Flush::Idle { records } => {
+                *records += added;
+                if *records >= self.assign.config.flush_messages {
+                    self.begin_flush(turn);
+                }
+            }
+        }
+    }
+
+    fn journal(&mut self, turn: &mut Turn<'_>, leader_epoch: LeaderEpoch, body: EntryBody) {
+        let entry = JournalEntry { partition: self.partition, leader_epoch, body };
+        let durable = Durable { partition: self.partition, up_to: self.machine.log_position() };
+        if turn.groups.add(self.directory, entry, durable) {
+            self.in_flight += 1;
+        }
+    }
+
+    /// A log is cut when nothing of it is under way and the journal knows of the cut: one that outlived a crash without
+    /// its frame would look like a loss.
+    fn truncate(&mut self, turn: &mut Turn<'_>, to: Offset) {
+        self.settle(turn);
+        self.journal(turn, self.epoch(), EntryBody::Truncate { to });
+        self.settle(turn);
+        tracing::info!(partition = %self.partition, from = %self.log.log_end(), %to, "cutting the log to where it agrees with the leader's");
+        match self.log.truncate_to(to, self.epoch(), turn.wall_ms) {
+            Ok(end) if end == to => turn.settled_later(self.partition),
+            // The cut went through a batch, so more went than was meant: the machine begins anew from what is left.
+            Ok(_) => turn.rebuild_later(self.partition),
+            Err(error) => turn.fail_later(self.partition, self.directory, error.to_string()),
+        }
+    }
+
+    fn start_at(&mut self, turn: &mut Turn<'_>, offset: Offset) {
+        self.settle(turn);
+        self.journal(turn, self.epoch(), EntryBody::Delete);
+        self.settle(turn);
+        tracing::info!(partition = %self.partition, %offset, "beginning anew where the leader's log begins");
+        match self.log.delete_all_and_start_at(offset, self.epoch()) {
+            Ok(()) => {
+                self.journal(turn, self.epoch(), EntryBody::StartOffset { to: offset });
+                turn.settled_later(self.partition);
+            }
+            Err(error) => turn.fail_later(self.partition, self.directory, error.to_string()),
+        }
+    }
+
+    /// All that was under way was waited for, and a cut is durable by itself: the machine may count what is left.
+    pub fn settled(&mut self, turn: &mut Turn<'_>) {
+        let all = self.machine.log_position();
+        self.step(turn, Event::Durable(all), Payload::default());
+    }
+
+    /// Waits until nothing of this partition is under way.
+    pub fn settle(&mut self, turn: &mut Turn<'_>) {
+        while self.in_flight > 0 {
+            let Some(marks) = turn.wait_for(self.partition) else { return };
+            self.in_flight -= marks;
+        }
+    }
+
+    /// After the log did not become what the machine thought it would: a machine of what the log is.
+    pub fn rebuild(&mut self, turn: &mut Turn<'_>) {
+        self.settle(turn);
+        let code = ErrorCode::KafkaStorageError;
+        for (_, reply) in std::mem::take(&mut self.replies) {
+            match reply {
+                Reply::Produce(reply) => answer(reply, Err(code)),
+                Reply::Delete(reply) => answer(reply, Err(code)),
+                Reply::Subscribe(request) => answer(request.reply, SubscribeOutcome::Refused(code)),
+            }
+        }
+        let committed = self.machine.offsets().high_watermark.min(self.log.log_end());
+        let local = self.machine.identity();
+        self.machine = Partition::new(local, local_log(&self.log, committed), settings(turn, &self.assign));
+        self.step(turn, Event::Assigned(assignment(&self.assign)), Payload::default());
+    }
+
+    fn acknowledge(&mut self, token: Token, result: Result<vltava_partition::Acked, ErrorCode>) {
+        match self.replies.remove(&token) {
+            Some(Reply::Produce(reply)) => {
+                let produced = |acked: vltava_partition::Acked| Produced {
+                    base_offset: acked.base_offset,
+                    log_start: acked.log_start,
+                };
+                answer(reply, result.map(produced));
+            }
+            Some(Reply::Delete(reply)) => answer(reply, result.map(|acked| acked.log_start)),
+            Some(Reply::Subscribe(_)) | None => {}
+        }
+    }
+
+    fn answer_subscription(&mut self, token: Token, outcome: SubscribeReply) {
+        let Some(Reply::Subscribe(request)) = self.replies.remove(&token) else { return };
+        let outcome = match outcome {
+            SubscribeReply::Accepted { from, high_watermark, log_start } => {
+                self.subscribers.push(Subscriber {
+                    follower: request.follower.node,
+                    subscription: token,
+                    slot: request.slot,
+                    wake: request.wake.clone(),
+                });
+                SubscribeOutcome::Accepted { from, high_watermark, log_start, reader: self.reader.clone() }
+            }
+            SubscribeReply::Diverging { epoch, end } => SubscribeOutcome::Diverging { epoch, end },
+            SubscribeReply::StartAt(offset) => SubscribeOutcome::StartAt(offset),
+            SubscribeReply::Refused(code) => SubscribeOutcome::Refused(code),
+        };
+        answer(request.reply, outcome);
+    }
+
+    fn follow(&mut self, turn: &mut Turn<'_>, leader: NodeId, spec: FollowSpec) {
+        if let Some(other) = self.following.replace(leader)
+            && other != leader
+        {
+            turn.state.followers.unfollow(other, self.partition);
+        }
+        if !self.starved {
+            turn.state.followers.follow(leader, spec);
+        }
+    }
+
+    fn show_role(&mut self, turn: &mut Turn<'_>, role: Role) {
+        let reader = self.reader.clone();
+        let standing = match role {
+            Role::Leading { epoch, epoch_start } => {
+                turn.state.metrics.promotions.add(1);
+                Standing::Leading { epoch, epoch_start, reader }
+            }
+            Role::Following { leader, epoch } => Standing::Following { epoch, leader: Some(leader), reader },
+            Role::Idle => Standing::Following { epoch: self.epoch(), leader: None, reader },
+            Role::Failed => Standing::Offline,
+        };
+        // Offsets first: whoever sees the new role must not read the old role's watermarks.
+        let offsets = self.machine.offsets();
+        self.shared.set_offsets(offsets.log_start, offsets.high_watermark, offsets.log_end);
+        self.shared.set_standing(standing);
+        // Their streams see that the epoch in which they were let in is over.
+        for subscriber in self.subscribers.drain(..) {
+            subscriber.wake.mark(subscriber.slot);
+        }
+    }
+}
+
+fn answer<T>(reply: oneshot::Sender<T>, outcome: T) {
+    // Whoever asked may have gone.
+    let _ = reply.send(outcome);
+}
+
+fn are_contiguous(batches: &[Batch]) -> bool {
+    batches.windows(2).all(|pair| pair[0].header().end_offset() == pair[1].header().base_offset)
+}
+
+fn local_log(log: &Log, high_watermark: Offset) -> LocalLog {
+    LocalLog {
+        log_start: log.log_start(),
+        high_watermark: high_watermark.max(log.log_start()),
+        durable_end: log.log_end(),
+        log_end: log.log_end(),
+        epochs: log.epochs().clone(),
+    }
+}
+
+fn settings(turn: &Turn<'_>, assign: &Assign) -> Settings {
+    let durability = if assign.config.is_synced() { Durability::Synced } else { Durability::Relaxed };
+    let unclean_election = match assign.config.unclean_leader_election {
+        true => UncleanElection::Allowed,
+        false => UncleanElection::Forbidden,
+    };
+    let min_insync = assign.config.min_insync_replicas;
+    Settings { unclean_election, ..Settings::new(min_insync, turn.state.options.replica_lag_max, durability) }
+}
+
+fn assignment(assign: &Assign) -> Assignment {
+    Assignment { state: partition_state(&assign.image), eligible: assign.eligible.clone() }
+}
+
+/// A partition's metadata as its machine takes it.
+pub fn partition_state(image: &PartitionImage) -> PartitionState {
+    PartitionState {
+        leader: image.leader,
+        leader_epoch: image.leader_epoch,
+        partition_epoch: image.partition_epoch,
+        replicas: image.replicas.clone(),
+        isr: image.isr.clone(),
+        recovery: match image.leader_recovery {
+            vltava_metadata::LeaderRecovery::Recovered => LeaderRecovery::Recovered,
+            vltava_metadata::LeaderRecovery::Recovering => LeaderRecovery::Recovering,
+        },
+    }
+}

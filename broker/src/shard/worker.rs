@@ -1,0 +1,545 @@
+//! The thread of a shard: takes commands and completions in turns, and hands each turn's changes to the journals.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use vltava_commitlog::log::{Log, LogConfig, RecoveryError, SyncPoint};
+use vltava_model::configs::TopicConfig;
+use vltava_model::{DirectoryId, ErrorCode, Offset, TopicPartition};
+use vltava_partition::{Effect, Event, LogPosition, Time, Token};
+
+use super::command::{Assign, Command, LeaderAnswer, SubscribeOutcome};
+use super::group::{Completion, Groups};
+use super::handle::ShardHandle;
+use super::host::{Host, Payload};
+use super::shared::Standing;
+use crate::api::log::wall_ms;
+use crate::quorum::isr::Proposals;
+use crate::state::BrokerState;
+
+/// How often machines that want it are told that time has passed.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How soon a group that a full journal refused is offered again.
+const OFFER_AGAIN: Duration = Duration::from_millis(1);
+
+/// Commands taken in one turn, so that completions get theirs.
+const TURN_MAX: usize = 256;
+
+/// What a host may use while it works.
+pub struct Turn<'a> {
+    /// The broker.
+    pub state: &'a Arc<BrokerState>,
+    /// This shard, for answers that come back to it.
+    pub shard: &'a ShardHandle,
+    /// Where ISR changes are proposed.
+    pub proposals: &'a Proposals,
+    /// What this turn has changed.
+    pub groups: &'a mut Groups,
+    /// Monotonic time.
+    pub now: Time,
+    /// Wall-clock time in milliseconds since 1970: for record timestamps and retention only.
+    pub wall_ms: i64,
+    /// Recovery points that moved.
+    pub points: &'a mut Vec<(DirectoryId, TopicPartition, Offset)>,
+    tools: &'a mut Tools,
+}
+
+/// What to do with a host when it is not at work.
+enum After {
+    Fail(TopicPartition, DirectoryId, String),
+    Rebuild(TopicPartition),
+    Settled(TopicPartition),
+}
+
+struct Tools {
+    origin: Instant,
+    tokens: u64,
+    effects: Vec<Effect>,
+    after: Vec<After>,
+    done: Sender<Completion>,
+    completions: Receiver<Completion>,
+    stash: VecDeque<Completion>,
+}
+
+impl Turn<'_> {
+    /// A name for a request.
+    pub fn token(&mut self) -> Token {
+        self.tools.tokens += 1;
+        Token::new(self.tools.tokens)
+    }
+
+    /// A point in time as the machines count it.
+    pub fn at(&self, instant: Instant) -> Time {
+        Time::new(instant.saturating_duration_since(self.tools.origin))
+    }
+
+    /// An empty list that keeps its memory.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.tools.effects)
+    }
+
+    /// Gives it back.
+    pub fn give_effects(&mut self, effects: Vec<Effect>) {
+        self.tools.effects = effects;
+    }
+
+    /// The directory fails when the host is done with what it does now.
+    pub fn fail_later(&mut self, partition: TopicPartition, directory: DirectoryId, reason: String) {
+        self.tools.after.push(After::Fail(partition, directory, reason));
+    }
+
+    /// The host's machine is made anew when the host is done with what it does now.
+    pub fn rebuild_later(&mut self, partition: TopicPartition) {
+        self.tools.after.push(After::Rebuild(partition));
+    }
+
+    /// The host is told that all it has is durable when it is done with what it does now.
+    pub fn settled_later(&mut self, partition: TopicPartition) {
+        self.tools.after.push(After::Settled(partition));
+    }
+
+    /// What a topic's configuration means for a log.
+    pub fn log_config(&self, config: &TopicConfig) -> LogConfig {
+        let narrow = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        LogConfig {
+            segment_bytes: narrow(config.segment_bytes),
+            segment_ms: Duration::from_millis(config.segment_ms),
+            index_interval_bytes: narrow(config.index_interval_bytes),
+            segment_index_bytes: narrow(config.segment_index_bytes),
+            retention_ms: config.retention_ms.map(Duration::from_millis),
+            retention_bytes: config.retention_bytes,
+            ..LogConfig::default()
+        }
+    }
+
+    /// Has a relaxed log synced; false when the journal is too busy now.
+    pub fn sync(&mut self, directory: DirectoryId, partition: TopicPartition, point: SyncPoint, up_to: LogPosition) -> bool {
+        let Some(journal) = self.state.directories.journal(directory) else { return false };
+        let (files, done) = (point.files.clone(), self.tools.done.clone());
+        let tell = move |result: Result<(), vltava_commitlog::durability::JournalError>| {
+            let outcome = result.map_err(|error| error.to_string());
+            // A shard that is gone needs no news.
+            let _ = done.send(Completion::Sync { directory, partition, point, up_to, outcome });
+        };
+        journal.sync_files(files, Box::new(tell)).is_ok()
+    }
+
+    /// Submits what was gathered and waits for news of `partition`: how many of its groups are durable now. `None` when
+    /// its directory failed.
+    pub fn wait_for(&mut self, partition: TopicPartition) -> Option<u32> {
+        self.groups.submit(&self.state.directories, &self.tools.done);
+        let completion = self.tools.completions.recv_timeout(OFFER_AGAIN).ok();
+        match completion {
+            None => Some(0),
+            Some(Completion::Group { directory, outcome: Ok(mut marks) }) => {
+                let before = marks.len();
+                marks.retain(|mark| mark.partition != partition);
+                let own = before - marks.len();
+                self.tools.stash.push_back(Completion::Group { directory, outcome: Ok(marks) });
+                u32::try_from(own).ok()
+            }
+            Some(failed @ Completion::Group { .. }) => {
+                self.tools.stash.push_back(failed);
+                None
+            }
+            Some(sync @ Completion::Sync { .. }) => {
+                self.tools.stash.push_back(sync);
+                Some(0)
+            }
+        }
+    }
+}
+
+
+/// See the module.
+pub struct Worker {
+    state: Arc<BrokerState>,
+    shard: ShardHandle,
+    proposals: Proposals,
+    queue: Receiver<Command>,
+    completions: Receiver<Completion>,
+    tools: Tools,
+    hosts: HashMap<TopicPartition, Host>,
+    groups: Groups,
+    points: Vec<(DirectoryId, TopicPartition, Offset)>,
+    next_tick: Instant,
+}
+
+/// Whether the thread goes on.
+enum Flow {
+    On,
+    End,
+}
+
+impl Worker {
+    /// A shard without partitions.
+    pub fn new(
+        state: Arc<BrokerState>,
+        shard: ShardHandle,
+        proposals: Proposals,
+        queue: Receiver<Command>,
+        origin: Instant,
+    ) -> Self {
+        // Bounded by the groups that the journals take.
+        let (done, completions) = crossbeam_channel::unbounded();
+        let tools = Tools {
+            origin,
+            tokens: 0,
+            effects: Vec::new(),
+            after: Vec::new(),
+            done,
+            completions: completions.clone(),
+            stash: VecDeque::new(),
+        };
+        Self {
+            state,
+            shard,
+            proposals,
+            queue,
+            completions,
+            tools,
+            hosts: HashMap::new(),
+            groups: Groups::default(),
+            points: Vec::new(),
+            next_tick: origin + TICK,
+        }
+    }
+
+    /// Runs until it is told to close, or everybody who could tell is gone.
+    pub fn run(mut self) {
+        loop {
+            if let Flow::End = self.turn() {
+                return;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Flow {
+        // While a journal refuses, no new work is taken: the queue fills and refuses in its turn.
+        let blocked = !self.groups.is_empty();
+        let wait = if blocked { OFFER_AGAIN } else { self.next_tick.saturating_duration_since(Instant::now()) };
+        let queue = if blocked { crossbeam_channel::never() } else { self.queue.clone() };
+        select! {
+            recv(self.completions) -> completion => {
+                if let Ok(completion) = completion {
+                    self.complete(completion);
+                }
+            }
+            recv(queue) -> command => match command {
+                Ok(command) => {
+                    if let Flow::End = self.take(command) {
+                        return Flow::End;
+                    }
+                }
+                Err(_) => return Flow::End,
+            },
+            default(wait) => {}
+        }
+        for _ in 0..TURN_MAX {
+            let mut idle = true;
+            while let Some(completion) = self.tools.stash.pop_front().or_else(|| self.completions.try_recv().ok()) {
+                idle = false;
+                self.complete(completion);
+            }
+            if !blocked && !self.groups.are_large() {
+                if let Ok(command) = self.queue.try_recv() {
+                    idle = false;
+                    if let Flow::End = self.take(command) {
+                        return Flow::End;
+                    }
+                }
+            }
+            if idle {
+                break;
+            }
+        }
+        self.groups.submit(&self.state.directories, &self.tools.done);
+        if Instant::now() >= self.next_tick {
+            self.tick();
+            self.next_tick = Instant::now() + TICK;
+        }
+        Flow::On
+    }
+
+    /// Lets one host work, then does what had to wait until it was done.
+    fn with(&mut self, partition: TopicPartition, act: impl FnOnce(&mut Host, &mut Turn<'_>)) -> bool {
+        let Some(host) = self.hosts.get_mut(&partition) else { return false };
+        let mut turn = Turn {
+            state: &self.state,
+            shard: &self.shard,
+            proposals: &self.proposals,
+            groups: &mut self.groups,
+            now: Time::new(self.tools.origin.elapsed()),
+            wall_ms: wall_ms(),
+            points: &mut self.points,
+            tools: &mut self.tools,
+        };
+        act(host, &mut turn);
+        for after in std::mem::take(&mut self.tools.after) {
+            match after {
+                After::Fail(of, directory, reason) => {
+                    tracing::error!(partition = %of, reason, "a write failed: its log directory goes offline");
+                    self.state.directories.fail(directory, &reason);
+                    self.fail_directory(directory);
+                }
+                After::Rebuild(of) => {
+                    self.with(of, Host::rebuild);
+                }
+                After::Settled(of) => {
+                    self.with(of, Host::settled);
+                }
+            }
+        }
+        true
+    }
+
+    fn fail_directory(&mut self, directory: DirectoryId) {
+        let of: Vec<_> =
+            self.hosts.iter().filter(|(_, host)| host.directory() == directory).map(|(of, _)| *of).collect();
+        for partition in of {
+            self.with(partition, Host::stop);
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Group { outcome: Ok(marks), .. } => {
+                for mark in marks {
+                    self.with(mark.partition, |host, turn| host.durable(turn, mark));
+                }
+            }
+            Completion::Group { directory, outcome: Err(reason) }
+            | Completion::Sync { directory, outcome: Err(reason), .. } => {
+                self.state.directories.fail(directory, &reason);
+                self.fail_directory(directory);
+            }
+            Completion::Sync { partition, point, up_to, outcome: Ok(()), .. } => {
+                self.with(partition, |host, turn| host.flushed(turn, &point, up_to));
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Time::new(self.tools.origin.elapsed());
+        let due = |(of, host): (&TopicPartition, &Host)| host.wants_tick(now).then_some(*of);
+        let restless: Vec<_> = self.hosts.iter().filter_map(due).collect();
+        for partition in restless {
+            self.with(partition, Host::tick);
+        }
+    }
+
+    fn take(&mut self, command: Command) -> Flow {
+        match command {
+            Command::Produce(request) => {
+                let partition = request.partition;
+                if self.hosts.contains_key(&partition) {
+                    self.with(partition, |host, turn| host.produce(turn, *request));
+                } else {
+                    let _ = request.reply.send(Err(ErrorCode::NotLeaderOrFollower));
+                }
+            }
+            Command::Subscribe(request) => {
+                let partition = request.partition;
+                if self.hosts.contains_key(&partition) {
+                    self.with(partition, |host, turn| host.subscribe(turn, *request));
+                } else {
+                    let refusal = SubscribeOutcome::Refused(ErrorCode::UnknownTopicOrPartition);
+                    let _ = request.reply.send(refusal);
+                }
+            }
+            Command::Assign { partitions, done } => {
+                for assign in partitions {
+                    self.assign(assign);
+                }
+                self.groups.submit(&self.state.directories, &self.tools.done);
+                self.save_points();
+                let _ = done.send(());
+            }
+            Command::Remove { partitions, done } => {
+                self.remove(&partitions);
+                let _ = done.send(());
+            }
+            Command::DeleteRecords { partition, before, reply } => {
+                if self.hosts.contains_key(&partition) {
+                    self.with(partition, |host, turn| host.delete_records(turn, before, reply));
+                }
+            }
+            Command::Damaged { partition, what } => {
+                tracing::error!(%partition, what, "a reader met damage: the replica stops serving");
+                self.with(partition, Host::stop);
+            }
+            Command::DirectoryFailed { directory } => self.fail_directory(directory),
+            Command::Maintain { now_ms, retention } => self.maintain(now_ms, retention),
+            Command::Close { done } => {
+                self.close();
+                let _ = done.send(());
+                return Flow::End;
+            }
+            replication => self.take_replication(replication),
+        }
+        Flow::On
+    }
+
+    fn take_replication(&mut self, command: Command) {
+        match command {
+            Command::FollowerProgress { partition, progress } => {
+                self.with(partition, |host, turn| host.step(turn, Event::FollowerProgress(progress), Payload::default()));
+            }
+            Command::FollowerGone { partition, slot, wake } => {
+                self.with(partition, |host, turn| host.follower_gone(turn, slot, &wake));
+            }
+            Command::LeaderData { partition, epoch, batches, high_watermark, log_start, receipt } => {
+                self.with(partition, |host, turn| host.leader_data(turn, epoch, batches, high_watermark, log_start));
+                drop(receipt);
+            }
+            Command::LeaderAnswer { partition, epoch: leader_epoch, answer } => {
+                let event = match answer {
+                    LeaderAnswer::Watermark { high_watermark, log_start } => {
+                        Event::LeaderWatermark { leader_epoch, high_watermark, log_start }
+                    }
+                    LeaderAnswer::Diverging { epoch, end } => Event::LeaderDiverging { leader_epoch, epoch, end },
+                    LeaderAnswer::StartAt(log_start) => Event::LeaderStartAt { leader_epoch, log_start },
+                };
+                self.with(partition, |host, turn| host.step(turn, event, Payload::default()));
+            }
+            Command::StreamLost { partition, epoch } => {
+                let event = Event::StreamLost { leader_epoch: epoch };
+                self.with(partition, |host, turn| host.step(turn, event, Payload::default()));
+            }
+            Command::IsrAnswer { partition, proposal, outcome } => {
+                let event = Event::IsrAnswered { proposal, outcome };
+                self.with(partition, |host, turn| host.step(turn, event, Payload::default()));
+            }
+            _ => unreachable!("all other commands were taken before"),
+        }
+    }
+
+    fn assign(&mut self, assign: Assign) {
+        let partition = assign.partition;
+        if self.with(partition, |host, turn| host.assign(turn, assign.clone())) {
+            return;
+        }
+        let Some(directory) = assign.directory else {
+            tracing::error!(%partition, "its log directory failed: the replica stays offline");
+            return assign.shared.set_standing(Standing::Offline);
+        };
+        let log = match self.open(&assign, directory) {
+            Ok(log) => log,
+            Err(RecoveryError::Corrupt(damage)) => {
+                tracing::error!(%partition, %damage, "the replica is damaged and stays offline: take it away with its directory, and it is copied anew");
+                return assign.shared.set_standing(Standing::Offline);
+            }
+            Err(RecoveryError::Io(error)) => {
+                tracing::error!(%partition, %error, "cannot open the log: its directory goes offline");
+                self.state.directories.fail(directory, &error.to_string());
+                self.fail_directory(directory);
+                return assign.shared.set_standing(Standing::Offline);
+            }
+        };
+        let turn = Turn {
+            state: &self.state,
+            shard: &self.shard,
+            proposals: &self.proposals,
+            groups: &mut self.groups,
+            now: Time::new(self.tools.origin.elapsed()),
+            wall_ms: wall_ms(),
+            points: &mut self.points,
+            tools: &mut self.tools,
+        };
+        let host = Host::new(&turn, log, directory, assign.clone());
+        self.hosts.insert(partition, host);
+        self.with(partition, |host, turn| host.assign(turn, assign));
+    }
+
+    /// Opens a log, and syncs what recovery wrote or found unsynced: only what is on stable storage counts.
+    fn open(&mut self, assign: &Assign, directory: DirectoryId) -> Result<Log, RecoveryError> {
+        let narrow = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let config = LogConfig {
+            segment_bytes: narrow(assign.config.segment_bytes),
+            index_interval_bytes: narrow(assign.config.index_interval_bytes),
+            segment_index_bytes: narrow(assign.config.segment_index_bytes),
+            ..LogConfig::default()
+        };
+        let directories = &self.state.directories;
+        let mut log = directories.open_log(directory, assign.partition, &assign.topic_name, config, wall_ms())?;
+        let report = log.recovery_report();
+        if report.rewritten_bytes > 0 || report.cut.is_some() {
+            tracing::info!(partition = %assign.partition, topic = %assign.topic_name, rewritten = report.rewritten_bytes, cut = ?report.cut, "recovered the log");
+        }
+        let broken = |error: vltava_commitlog::log::LogError| RecoveryError::Io(std::io::Error::other(error.to_string()));
+        if log.recovery_point() < log.log_end() || report.rewritten_bytes > 0 {
+            let point = log.sync_point().map_err(broken)?;
+            for file in &point.files {
+                file.sync_data()?;
+            }
+            log.synced(&point).map_err(broken)?;
+            self.points.push((directory, assign.partition, log.recovery_point()));
+        }
+        Ok(log)
+    }
+
+    fn save_points(&mut self) {
+        if !self.points.is_empty() {
+            self.state.directories.save_points(&std::mem::take(&mut self.points));
+        }
+    }
+
+    fn remove(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.with(*partition, |host, turn| {
+                host.stop(turn);
+                host.settle(turn);
+            });
+        }
+        for partition in partitions {
+            if let Some(host) = self.hosts.remove(partition) {
+                let directory = host.directory();
+                drop(host);
+                self.state.directories.tell_journal_of_deletion(*partition, directory);
+                self.state.directories.delete(*partition);
+            }
+        }
+    }
+
+    fn maintain(&mut self, now_ms: i64, retention: bool) {
+        let hosts = &self.hosts;
+        let synced = self.state.directories.take_synced(|partition| hosts.contains_key(&partition));
+        for (partition, end) in synced {
+            self.with(partition, |host, turn| {
+                let directory = host.directory();
+                match host.log().advance_recovery_point(end) {
+                    Ok(()) => turn.points.push((directory, partition, host.log().recovery_point())),
+                    Err(error) => turn.fail_later(partition, directory, error.to_string()),
+                }
+            });
+        }
+        let all: Vec<_> = self.hosts.keys().copied().collect();
+        for partition in all {
+            self.with(partition, Host::flush_old);
+            if retention {
+                self.with(partition, |host, turn| host.retain(turn, now_ms));
+            }
+        }
+        self.save_points();
+    }
+
+    fn close(&mut self) {
+        let all: Vec<_> = self.hosts.keys().copied().collect();
+        for partition in all {
+            self.with(partition, |host, turn| host.settle(turn));
+            let Some(host) = self.hosts.remove(&partition) else { continue };
+            let directory = host.directory();
+            match host.into_log().close_clean() {
+                Ok(point) => self.points.push((directory, partition, point)),
+                Err(error) => {
+                    tracing::error!(%partition, %error, "the log did not close");
+                    self.state.directories.fail(directory, &error.to_string());
+                }
+            }
+        }
+        self.save_points();
+    }
+}
