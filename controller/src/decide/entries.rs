@@ -12,7 +12,7 @@ pub fn entries(records: Vec<MetadataRecord>) -> Vec<Vec<MetadataRecord>> {
     entries_of(records, MAX_ENTRY_BYTES)
 }
 
-fn entries_of(records: Vec<MetadataRecord>, max_bytes: usize) -> Vec<Vec<MetadataRecord>> {
+pub(super) fn entries_of(records: Vec<MetadataRecord>, max_bytes: usize) -> Vec<Vec<MetadataRecord>> {
     let mut entries: Vec<Vec<MetadataRecord>> = Vec::new();
     let mut bytes = 0;
     for group in groups(records) {

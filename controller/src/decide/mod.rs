@@ -10,10 +10,9 @@
 //! A decision may have more records than one entry of the Raft log should hold. [`entries`] cuts them where each prefix is a
 //! legal state that a later controller can carry on from; every decision orders its records for that:
 //! - a topic's partitions come before its own record, and are invisible until it; its configs come with it;
-//! - a broker's partitions move away before it is fenced, removed, or recorded under a new epoch: if the rest is never
-//!   written, its session ends again and the rest is decided anew;
+//! - a broker's partitions move away before it is recorded as fenced, shutting down, removed, or under a new epoch: if the
+//!   rest is never written, its session ends again, or its heartbeat asks again, and the rest is decided anew;
 //! - a broker becomes active before it is elected: leaderless partitions that it could lead are found by [`activate`];
-//! - a broker is recorded as shutting down before its partitions move: its heartbeats go on asking;
 //! - ELRs shrink before a smaller `min.insync.replicas` is recorded.
 
 mod departure;
@@ -95,6 +94,4 @@ impl Refusal {
 }
 
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
-mod testing;
+mod tests;

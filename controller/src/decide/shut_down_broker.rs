@@ -31,10 +31,6 @@ pub fn decide(view: &View, node: NodeId) -> Result<Decision<Farewell>, Refusal> 
             format!("broker {node} is not registered"),
         ));
     };
-    let mut records = Vec::new();
-    if broker.state == BrokerState::Active {
-        records.push(record::broker(&with_state(broker, BrokerState::ShuttingDown)));
-    }
     let waits = |held: &Held| {
         let image = held.image;
         image.leader == Some(node) && image.isr == [node] && others_may_lead(view, node, image)
@@ -48,7 +44,10 @@ pub fn decide(view: &View, node: NodeId) -> Result<Decision<Farewell>, Refusal> 
         true => Fate::Stays,
         false => Fate::Leaves,
     };
-    records.extend(depart(*view, node, fate));
+    let mut records = depart(*view, node, fate);
+    if broker.state == BrokerState::Active {
+        records.push(record::broker(&with_state(broker, BrokerState::ShuttingDown)));
+    }
     Ok(Decision { records, response })
 }
 

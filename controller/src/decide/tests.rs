@@ -1,0 +1,9 @@
+//! Tests of decisions: each rule by itself, then a seeded simulation of brokers and administrators.
+
+mod brokers;
+mod cluster;
+mod configs;
+mod elections;
+mod isr;
+mod simulation;
+mod topics;
