@@ -62,14 +62,13 @@ impl Log {
             self.change(Self::roll)?;
         }
         let segment = self.active();
-        let files = match segment.append(batch, now_ms, self.cut) {
+        let files = match segment.append(batch, now_ms, &self.cuts) {
             Ok(files) => files,
             Err(error) => return Err(self.take_back(&segment, error)),
         };
         if Some(epoch) > latest {
             let assigned = self.epochs.assign(epoch, header.base_offset);
             assert!(assigned.is_ok(), "a newer epoch at the log's end is in order");
-            self.epochs_saved = false;
         }
         self.producers.update(&header, now_ms);
         self.shared.tail().push(header.base_offset, header.end_offset(), batch.bytes().clone());

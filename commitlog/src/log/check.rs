@@ -7,11 +7,13 @@
 //! sparse ones are rebuilt.
 //!
 //! Layout, big-endian. Header: magic, version, topic id (16), partition, base offset (8), creation time (8), crc32c of
-//! all before. Cut: 0, or 1 + the offset at which the log was last cut off (8), checksum. Entry: last offset relative to the base, position in the `.log`, largest timestamp (8), batch checksum,
+//! all before. Cuts: four of 1 + offset (8) and leader epoch, or zeroes; checksum. Entry: last offset relative to the base, position in the `.log`, largest timestamp (8), batch checksum,
 //! entry checksum. Knows nothing of indexes, recovery or files being open.
 
 use vltava_model::batch::BatchHeader;
 use vltava_model::{Offset, TopicPartition};
+
+use super::cuts::{CUTS_BYTES, Cuts};
 
 const MAGIC: &[u8; 4] = b"VCHK";
 const VERSION: u32 = 1;
@@ -19,11 +21,11 @@ const VERSION: u32 = 1;
 /// The length of the file's header.
 pub(crate) const HEADER_BYTES: usize = 48;
 
-/// The length of the note of the last cut, which follows the header.
-pub(crate) const CUT_BYTES: usize = 12;
+/// The length of the note of the last cuts, which follows the header.
+pub(crate) const NOTE_BYTES: usize = CUTS_BYTES + 4;
 
 /// Where the entries begin.
-pub(crate) const ENTRIES_AT: u64 = (HEADER_BYTES + CUT_BYTES) as u64;
+pub(crate) const ENTRIES_AT: u64 = (HEADER_BYTES + NOTE_BYTES) as u64;
 
 /// The length of an entry.
 pub(crate) const ENTRY_BYTES: usize = 24;
@@ -77,20 +79,19 @@ pub(crate) fn decode_header(bytes: &[u8], partition: TopicPartition, base: Offse
     (bytes.get(..HEADER_BYTES)? == encode_header(partition, base, created_ms)).then_some(created_ms)
 }
 
-/// Writes the note that the log was cut at `at`, so that whoever claims to have synced more is not believed.
-pub(crate) fn encode_cut(seed: CheckSeed, at: Option<Offset>) -> [u8; CUT_BYTES] {
-    let mut bytes = [0u8; CUT_BYTES];
-    bytes[..8].copy_from_slice(&at.map_or(0, |at| at.get() + 1).to_be_bytes());
-    let sum = seed.sum(&bytes[..8]);
-    bytes[8..].copy_from_slice(&sum.to_be_bytes());
+/// Writes the note of where the log was cut.
+pub(crate) fn encode_cuts(seed: CheckSeed, cuts: &Cuts) -> [u8; NOTE_BYTES] {
+    let mut bytes = [0u8; NOTE_BYTES];
+    bytes[..CUTS_BYTES].copy_from_slice(&cuts.encode());
+    let sum = seed.sum(&bytes[..CUTS_BYTES]);
+    bytes[CUTS_BYTES..].copy_from_slice(&sum.to_be_bytes());
     bytes
 }
 
-/// Reads the note of a cut; an unreadable one was being written, so anything from the base on may have been cut.
-pub(crate) fn decode_cut(seed: CheckSeed, base: Offset, bytes: &[u8]) -> Option<Offset> {
-    let value = bytes.first_chunk::<8>().map_or(0, |value| u64::from_be_bytes(*value));
-    let at = value.checked_sub(1).map(Offset::new);
-    if bytes == encode_cut(seed, at) { at } else { Some(base) }
+/// Reads the note of where the log was cut; `None` when it is damaged or another segment's.
+pub(crate) fn decode_cuts(seed: CheckSeed, bytes: &[u8]) -> Option<Cuts> {
+    let cuts = Cuts::decode(bytes.first_chunk::<CUTS_BYTES>()?);
+    (bytes == encode_cuts(seed, &cuts)).then_some(cuts)
 }
 
 /// One batch, as its check file knows it.
@@ -148,7 +149,8 @@ pub(crate) fn entry_position(ordinal: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vltava_model::{PartitionIndex, TopicId};
+    use crate::log::cuts::Cut;
+    use vltava_model::{LeaderEpoch, PartitionIndex, TopicId};
 
     fn partition(topic: u128, index: u32) -> TopicPartition {
         TopicPartition::new(TopicId::new(topic), PartitionIndex::new(index))
@@ -165,14 +167,16 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode_header(&bad, partition, base), None);
         }
-        for at in [None, Some(base), Some(Offset::new(777))] {
-            let cut = encode_cut(seed, at);
-            assert_eq!(decode_cut(seed, base, &cut), at);
-            for bit in 0..CUT_BYTES * 8 {
-                let mut bad = cut;
+        let mut cuts = Cuts::default();
+        for at in [700, 800] {
+            let note = encode_cuts(seed, &cuts);
+            assert_eq!(decode_cuts(seed, &note).as_ref(), Some(&cuts));
+            for bit in 0..NOTE_BYTES * 8 {
+                let mut bad = note;
                 bad[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(decode_cut(seed, base, &bad), Some(base));
+                assert_eq!(decode_cuts(seed, &bad), None);
             }
+            cuts.push(Cut { at: Offset::new(at), epoch: LeaderEpoch::new(3) });
         }
         let entry = CheckEntry { last: 9, position: 1000, max_timestamp: -1, batch_sum: 0xfeed };
         let bytes = entry.encode(seed, 4);

@@ -4,9 +4,10 @@
 
 use std::sync::{Arc, PoisonError};
 
-use vltava_model::Offset;
 use vltava_model::batch::BatchHeader;
+use vltava_model::{LeaderEpoch, Offset};
 
+use super::cuts::Cut;
 use super::error::LogError;
 use super::home::FileKind;
 use super::log::Log;
@@ -15,37 +16,50 @@ use super::producers::Producers;
 use super::reader::View;
 use super::scan::{Scanned, Scanner};
 use super::segment::{Segment, remove_files};
-use super::state_file::{self, Phase};
+use super::state_file::{self, LogState, Phase};
 
 impl Log {
     /// Removes every batch that holds `offset` or later ones, and every leader epoch that begins there or later, durably.
     /// Returns the new end, which is below `offset` when that lay within a batch. Where the log is not that long, only
     /// epochs go.
     ///
+    /// `epoch` is the leader epoch in which this is done: everything handed to the journal in it so far must be of the
+    /// log that stays.
+    ///
     /// # Errors
     /// See [`LogError`].
-    pub fn truncate_to(&mut self, offset: Offset, now_ms: i64) -> Result<Offset, LogError> {
+    pub fn truncate_to(
+        &mut self,
+        offset: Offset,
+        epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Result<Offset, LogError> {
         if offset >= self.log_end() {
-            self.epochs_saved &= !self.epochs.truncate_to(offset);
+            self.epochs.truncate_to(offset);
             return Ok(self.log_end());
         }
         if offset < self.log_start() {
-            self.delete_all_and_start_at(offset)?;
+            self.delete_all_and_start_at(offset, epoch)?;
             return Ok(offset);
         }
-        self.change(|log| log.truncate_within(offset, now_ms))
+        self.change(|log| log.truncate_within(offset, epoch, now_ms))
     }
 
-    fn truncate_within(&mut self, offset: Offset, now_ms: i64) -> Result<Offset, LogError> {
+    fn truncate_within(
+        &mut self,
+        offset: Offset,
+        epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Result<Offset, LogError> {
         let view = self.shared.view.load_full();
         // The last one whose base is not above, so that a segment which begins there is kept, empty.
         let Some(at) = view.position_of(offset) else { unreachable!("a segment holds the log's start") };
         let segment = view.segments[at].clone();
         let batches = segment.ordinal_of(offset)?;
-        self.cuts += 1;
+        self.cut_count += 1;
         self.advances_since_cut = 0;
         let gate = self.shared.gate.write().unwrap_or_else(PoisonError::into_inner);
-        let end = segment.truncate(batches, now_ms)?;
+        let end = segment.truncate(batches, &mut self.cuts, epoch, now_ms)?;
         let kept = view.segments[..=at].to_vec();
         self.shared.view.store(Arc::new(View { log_start: view.log_start, segments: kept }));
         self.shared.tail().truncate_to(end);
@@ -58,18 +72,18 @@ impl Log {
         if end < self.state.log_start {
             // The log's start lay within the batch that was cut.
             let log_start = self.state.log_start;
-            self.empty(log_start)?;
+            self.empty(log_start, epoch)?;
             return Ok(log_start);
         }
-        self.cut = Some(end);
         self.recovery_point = self.recovery_point.min(end);
-        self.epochs_saved &= !self.epochs.truncate_to(end);
+        self.epochs.truncate_to(end);
         self.drop_snapshots_after(end)?;
         self.producers = self.producers_at(end, now_ms)?;
         Ok(end)
     }
 
     fn drop_snapshots_after(&mut self, end: Offset) -> Result<(), LogError> {
+        self.good_snapshot = self.good_snapshot.filter(|offset| *offset <= end);
         while let Some(offset) = self.snapshots.pop_if(|offset| *offset > end) {
             self.home.storage.remove(&self.home.path(offset, FileKind::Snapshot))?;
         }
@@ -142,30 +156,31 @@ impl Log {
         offset: Offset,
         segments: Vec<Arc<Segment>>,
     ) -> Result<(), LogError> {
-        if offset > self.state.log_start {
+        // The segment with the note of the last cuts may be about to go.
+        if offset > self.state.log_start || self.state.cuts != self.cuts {
             self.state.log_start = offset;
+            self.state.cuts = self.cuts.clone();
             state_file::write(&self.home, &self.state)?;
-            self.epochs_saved &= !self.epochs.advance_start(offset);
-            self.recovery_point = self.recovery_point.max(offset);
+            self.epochs.advance_start(offset);
         }
         self.shared.view.store(Arc::new(View { log_start: self.state.log_start, segments }));
         Ok(())
     }
 
     /// Removes everything, durably, and lets the log begin anew, empty, at `offset`: for a follower whose leader's log
-    /// begins behind what this one has.
+    /// begins behind what this one has. `epoch` is as for [`Self::truncate_to`].
     ///
     /// # Errors
     /// See [`LogError`].
-    pub fn delete_all_and_start_at(&mut self, offset: Offset) -> Result<(), LogError> {
-        self.change(|log| log.empty(offset))
+    pub fn delete_all_and_start_at(&mut self, offset: Offset, epoch: LeaderEpoch) -> Result<(), LogError> {
+        self.change(|log| log.empty(offset, epoch))
     }
 
-    fn empty(&mut self, offset: Offset) -> Result<(), LogError> {
-        self.cuts += 1;
+    fn empty(&mut self, offset: Offset, epoch: LeaderEpoch) -> Result<(), LogError> {
+        self.cut_count += 1;
         self.advances_since_cut = 0;
-        self.cut = Some(offset);
-        self.state = state_file::LogState { log_start: offset, cut: self.cut, phase: Phase::Emptying };
+        self.cuts.push(Cut { at: offset, epoch });
+        self.state = LogState { log_start: offset, cuts: self.cuts.clone(), phase: Phase::Emptying };
         state_file::write(&self.home, &self.state)?;
         let old = self.shared.view.load_full();
         let segments = vec![Arc::new(Segment::fresh(self.home.clone(), offset))];
@@ -175,12 +190,12 @@ impl Log {
         for gone in old.segments.iter().rev().filter(|gone| gone.is_on_disk()) {
             remove_files(&self.home, gone.base())?;
         }
+        self.good_snapshot = None;
         for snapshot in self.snapshots.drain(..) {
             self.home.storage.remove(&self.home.path(snapshot, FileKind::Snapshot))?;
         }
         self.home.storage.sync_dir(&self.home.dir)?;
         self.epochs.truncate_to(Offset::ZERO);
-        self.epochs_saved = false;
         self.producers = Producers::new();
         self.recovery_point = offset;
         self.state.phase = Phase::Normal;

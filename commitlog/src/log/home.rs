@@ -2,11 +2,14 @@
 //!
 //! Knows nothing of what is in the files.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vltava_model::{Offset, TopicPartition};
 
+use super::log::LogPlace;
 use crate::storage::Storage;
 
 /// The kinds of file that a segment has, by their suffix.
@@ -45,16 +48,41 @@ impl FileKind {
 }
 
 /// The place of one log.
-#[derive(Clone)]
 pub(crate) struct Home {
     pub storage: Arc<dyn Storage>,
     pub dir: PathBuf,
     pub partition: TopicPartition,
     pub topic_name: Arc<str>,
     pub index_interval_bytes: u32,
+    /// Whether the directory's own name is known to be durable.
+    name_synced: AtomicBool,
 }
 
 impl Home {
+    pub(crate) fn new(place: LogPlace, index_interval_bytes: u32) -> Self {
+        let LogPlace { storage, dir, partition, topic_name, tail_budget: _ } = place;
+        let topic_name = topic_name.into();
+        Self {
+            storage,
+            dir,
+            partition,
+            topic_name,
+            index_interval_bytes,
+            name_synced: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes the directory's own name durable, without which nothing within is.
+    pub(crate) fn sync_name(&self) -> io::Result<()> {
+        if !self.name_synced.load(Ordering::Acquire) {
+            if let Some(parent) = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                self.storage.sync_dir(parent)?;
+            }
+            self.name_synced.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
     pub(crate) fn path(&self, base: Offset, kind: FileKind) -> PathBuf {
         self.dir.join(format!("{:020}{}", base.get(), kind.suffix()))
     }

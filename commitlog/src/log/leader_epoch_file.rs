@@ -28,6 +28,7 @@ pub(crate) fn write(home: &Home, epochs: &LeaderEpochs) -> io::Result<()> {
         payload.extend_from_slice(&epoch.get().to_be_bytes());
         payload.extend_from_slice(&start.get().to_be_bytes());
     }
+    home.sync_name()?;
     write_checkpoint(&*home.storage, &path(home), KIND, VERSION, &payload)
 }
 

@@ -9,6 +9,7 @@ use vltava_model::epochs::LeaderEpochs;
 use vltava_model::{LeaderEpoch, Offset, TopicPartition};
 
 use super::config::{LogConfig, millis};
+use super::cuts::Cuts;
 use super::error::{LogError, is_disk_full};
 use super::home::{FileKind, Home};
 use super::producers::Producers;
@@ -43,7 +44,7 @@ pub struct SyncPoint {
     /// Then pass this to [`Log::advance_recovery_point`].
     pub up_to: Offset,
     /// How often the log had been cut.
-    pub(crate) cuts: u64,
+    pub(crate) cut_count: u64,
 }
 
 /// One partition's log. See the module.
@@ -52,17 +53,20 @@ pub struct Log {
     pub(super) config: LogConfig,
     pub(super) shared: Arc<Shared>,
     pub(super) epochs: LeaderEpochs,
-    pub(super) epochs_saved: bool,
+    /// What the epochs' file says.
+    saved_epochs: LeaderEpochs,
     pub(super) producers: Producers,
     /// The offsets of the producer snapshots on disk, ascending.
     pub(super) snapshots: Vec<Offset>,
+    /// The newest one that is known to be good.
+    pub(super) good_snapshot: Option<Offset>,
     pub(super) state: LogState,
     pub(super) recovery_point: Offset,
     /// Where the log was cut lately: goes into new side files.
-    pub(super) cut: Option<Offset>,
+    pub(super) cuts: Cuts,
     /// How often the recovery point has been advanced since.
     pub(super) advances_since_cut: u32,
-    pub(super) cuts: u64,
+    pub(super) cut_count: u64,
     pub(super) is_failed: bool,
     report: RecoveryReport,
 }
@@ -70,34 +74,30 @@ pub struct Log {
 impl Log {
     /// Opens a log, repairing it from what the journal holds. A log that was closed cleanly costs a few small reads.
     ///
-    /// Nothing that recovery wrote is synced: keep the journal's frames until a [`SyncPoint`] has been.
+    /// What recovery repaired is synced, what it found whole may not be: keep the journal's frames, and append nothing,
+    /// until a [`SyncPoint`] has been.
     ///
     /// # Errors
     /// See [`RecoveryError`].
     pub fn open(place: LogPlace, config: LogConfig, input: RecoveryInput) -> Result<Self, RecoveryError> {
-        let home = Arc::new(Home {
-            storage: place.storage,
-            dir: place.dir,
-            partition: place.partition,
-            topic_name: place.topic_name.into(),
-            index_interval_bytes: config.index_interval_bytes,
-        });
+        let tail = Tail::new(place.tail_budget.clone(), config.tail_bytes_max);
+        let home = Arc::new(Home::new(place, config.index_interval_bytes));
         let found = recover(&home, &config, input)?;
-        let tail = Tail::new(place.tail_budget, config.tail_bytes_max);
         let view = View { log_start: found.state.log_start, segments: found.segments };
         Ok(Self {
             shared: Shared::new(home.clone(), view, tail),
             home,
             config,
             epochs: found.epochs,
-            epochs_saved: found.epochs_saved,
+            saved_epochs: found.saved_epochs,
             producers: found.producers,
             snapshots: found.snapshots,
+            good_snapshot: found.good_snapshot,
             state: found.state,
             recovery_point: found.recovery_point,
-            cut: found.cut,
+            cuts: found.cuts,
             advances_since_cut: 0,
-            cuts: 0,
+            cut_count: 0,
             is_failed: false,
             report: found.report,
         })
@@ -177,9 +177,8 @@ impl Log {
     /// When the epoch is older than one in the log, or `start` is not the log's end: the owner's own mistake.
     pub fn assign_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
         assert_eq!(start, self.log_end(), "an epoch begins at the log's end");
-        match self.epochs.assign(epoch, start) {
-            Ok(is_new) => self.epochs_saved &= !is_new,
-            Err(error) => panic!("a leader's epoch is newer than all before: {error}"),
+        if let Err(error) = self.epochs.assign(epoch, start) {
+            panic!("a leader's epoch is newer than all before: {error}");
         }
     }
 
@@ -243,7 +242,7 @@ impl Log {
                     files.push(segment.files()?);
                 }
             }
-            Ok(SyncPoint { files, up_to: view.active().extent()?.end, cuts: log.cuts })
+            Ok(SyncPoint { files, up_to: view.active().extent()?.end, cut_count: log.cut_count })
         })
     }
 
@@ -252,7 +251,7 @@ impl Log {
     /// # Errors
     /// See [`LogError`].
     pub fn synced(&mut self, point: &SyncPoint) -> Result<(), LogError> {
-        if point.cuts != self.cuts {
+        if point.cut_count != self.cut_count {
             return Ok(());
         }
         self.advance_recovery_point(point.up_to)
@@ -273,7 +272,7 @@ impl Log {
                 log.save_epochs(to)?;
                 log.recovery_point = to;
             }
-            if log.snapshots.last() != Some(&end) {
+            if log.good_snapshot != Some(end) {
                 log.save_producers(end)?;
             }
             log.forget_cut()
@@ -281,12 +280,14 @@ impl Log {
     }
 
     /// Saves the epochs, unless what is saved says the same about everything below `to`.
-    pub(super) fn save_epochs(&mut self, to: Offset) -> Result<(), LogError> {
-        let is_empty_epoch = self.epochs.entries().last().is_some_and(|(_, start)| *start >= to);
-        let lacks_only_that = is_empty_epoch && self.epochs.entries().len() == 1;
-        if !self.epochs_saved && !lacks_only_that {
+    fn save_epochs(&mut self, to: Offset) -> Result<(), LogError> {
+        let (mut saved, mut epochs) = (self.saved_epochs.clone(), self.epochs.clone());
+        saved.advance_start(self.state.log_start);
+        saved.truncate_to(to);
+        epochs.truncate_to(to);
+        if saved != epochs {
             leader_epoch_file::write(&self.home, &self.epochs)?;
-            self.epochs_saved = true;
+            self.saved_epochs = self.epochs.clone();
         }
         Ok(())
     }
@@ -298,6 +299,7 @@ impl Log {
             Err(error) if is_disk_full(&error) => return Ok(()),
             written => written?,
         }
+        self.good_snapshot = Some(end);
         if self.snapshots.last() != Some(&end) {
             self.snapshots.push(end);
         }
@@ -318,18 +320,19 @@ impl Log {
     /// A cut need not be remembered once every claim about what is synced is known to be from after it: at the second
     /// advance, since the owner has persisted what the first one gave.
     fn forget_cut(&mut self) -> Result<(), LogError> {
-        if self.cut.is_none() {
+        if self.cuts.is_empty() {
             return Ok(());
         }
         self.advances_since_cut += 1;
         if self.advances_since_cut < 2 {
             return Ok(());
         }
-        self.active().note_cut(None)?;
-        if self.state.cut.take().is_some() {
+        self.cuts.clear();
+        self.active().note_cuts(&self.cuts)?;
+        if !self.state.cuts.is_empty() {
+            self.state.cuts.clear();
             state_file::write(&self.home, &self.state)?;
         }
-        self.cut = None;
         Ok(())
     }
 
@@ -344,10 +347,7 @@ impl Log {
             for file in &point.files {
                 file.sync_data()?;
             }
-            if !log.epochs_saved {
-                leader_epoch_file::write(&log.home, &log.epochs)?;
-                log.epochs_saved = true;
-            }
+            log.save_epochs(Offset::MAX)?;
             Ok(())
         })?;
         self.synced(&point)?;

@@ -9,7 +9,7 @@
 //!
 //! - `log`, `append`, `cut`, `retention`: the writer.  - `reader`, `tail`: reading.  - `recovery`, `replay`, `scan`: opening.
 //! - `segment`, `check`, `index`, `home`: files.  - `producers`, `producer_snapshot`: idempotence.
-//! - `leader_epoch_file`, `state_file`: checkpoints.  - `config`, `damage`, `error`: shared shapes.
+//! - `leader_epoch_file`, `state_file`: checkpoints.  - `cuts`: what recovery must know of truncations.  - `config`, `damage`, `error`: shared shapes.
 //!
 //! Knows nothing of replication: which offsets are committed, and who leads, is told by the owner.
 
@@ -17,6 +17,7 @@ mod append;
 mod check;
 mod config;
 mod cut;
+mod cuts;
 mod damage;
 mod error;
 mod home;

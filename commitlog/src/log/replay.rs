@@ -7,6 +7,7 @@ use bytes::Bytes;
 use vltava_model::Offset;
 use vltava_model::batch::{Batch, BatchError};
 
+use super::cuts::Cuts;
 use crate::durability::{RecoveredBody, RecoveredFrame};
 
 /// What the segments must hold when recovery is done.
@@ -23,15 +24,21 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Goes through the frames in order.
+    /// Goes through the frames in order; `cuts` come before the first frame of their epoch, where the frames that told
+    /// of them may be missing.
     ///
     /// # Errors
     /// When a frame that passed the journal's checks does not hold whole batches.
-    pub(crate) fn of(frames: &[RecoveredFrame]) -> Result<Self, BatchError> {
+    pub(crate) fn of(frames: &[RecoveredFrame], cuts: &Cuts) -> Result<Self, BatchError> {
         let mut plan = Self::default();
+        let mut cuts = cuts.iter().peekable();
         for frame in frames {
+            while let Some(cut) = cuts.next_if(|cut| cut.epoch <= frame.leader_epoch) {
+                plan.truncate(cut.at);
+            }
             plan.take(&frame.body)?;
         }
+        cuts.for_each(|cut| plan.truncate(cut.at));
         if let Some(start) = plan.start {
             plan.batches.retain(|batch| batch.header().end_offset() > start);
         }
@@ -74,13 +81,14 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::cuts::Cut;
     use crate::log::testing::batch_at;
     use vltava_model::LeaderEpoch;
 
     fn plan(bodies: &[RecoveredBody]) -> Plan {
         let frame =
             |body: &RecoveredBody| RecoveredFrame { leader_epoch: LeaderEpoch::new(1), body: body.clone() };
-        Plan::of(&bodies.iter().map(frame).collect::<Vec<_>>()).unwrap()
+        Plan::of(&bodies.iter().map(frame).collect::<Vec<_>>(), &Cuts::default()).unwrap()
     }
 
     fn append(base: u64, records: u32) -> RecoveredBody {
@@ -128,6 +136,19 @@ mod tests {
         ]);
         assert!(!found.is_deleted);
         assert_eq!((bases(&found), found.start), (vec![90], Some(to(90))));
+    }
+
+    #[test]
+    fn a_cut_voids_frames_of_older_epochs_when_its_own_frame_is_missing() {
+        let frame = |epoch, body| RecoveredFrame { leader_epoch: LeaderEpoch::new(epoch), body };
+        let mut cuts = Cuts::default();
+        cuts.push(Cut { at: to(12), epoch: LeaderEpoch::new(3) });
+        let old = [frame(1, append(10, 2)), frame(2, append(12, 3))];
+        assert_eq!(bases(&Plan::of(&old, &cuts).unwrap()), [10]);
+        let newer = [frame(1, append(12, 3)), frame(3, append(12, 1)), frame(3, append(13, 1))];
+        assert_eq!(bases(&Plan::of(&newer, &cuts).unwrap()), [12, 13]);
+        let synced = [frame(2, RecoveredBody::Synced { end_offset: to(20) })];
+        assert_eq!(Plan::of(&synced, &cuts).unwrap().durable, Some(to(12)));
     }
 
     #[test]

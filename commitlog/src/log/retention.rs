@@ -66,7 +66,7 @@ impl Log {
         }
         let view = self.shared.view.load_full();
         let (gone, kept) = view.segments.split_at(deleted.len());
-        self.set_log_start(kept[0].base(), kept.to_vec())?;
+        self.set_log_start(kept[0].base().max(self.state.log_start), kept.to_vec())?;
         self.wait_for_readers();
         for segment in gone {
             remove_files(&self.home, segment.base())?;

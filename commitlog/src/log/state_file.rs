@@ -1,14 +1,15 @@
 //! What the segments cannot say about their log, as a checkpoint named `log-state`: where the log begins, and whether
 //! it was being emptied.
 //!
-//! A log that never moved its start has no such file. Payload, big-endian: log start (8), 0 or 1 + the offset at which
-//! the log was last emptied (8), phase (1).
+//! A log that never moved its start has no such file. Payload, big-endian: log start (8), phase (1), the note of
+//! the last cuts.
 
 use std::io;
 use std::path::PathBuf;
 
 use vltava_model::Offset;
 
+use super::cuts::{CUTS_BYTES, Cuts};
 use super::damage::Damage;
 use super::home::Home;
 use super::recovery::RecoveryError;
@@ -29,11 +30,11 @@ pub(crate) enum Phase {
 }
 
 /// The content of the file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LogState {
     pub log_start: Offset,
-    /// Where the log was emptied to, as long as a claim to have synced more may be about.
-    pub cut: Option<Offset>,
+    /// Where the log was cut when it was last emptied, until that is forgotten.
+    pub cuts: Cuts,
     pub phase: Phase,
 }
 
@@ -43,13 +44,14 @@ fn path(home: &Home) -> PathBuf {
 
 /// Replaces the file, durably.
 pub(crate) fn write(home: &Home, state: &LogState) -> io::Result<()> {
-    let mut payload = Vec::with_capacity(17);
+    let mut payload = Vec::with_capacity(9 + CUTS_BYTES);
     payload.extend_from_slice(&state.log_start.get().to_be_bytes());
-    payload.extend_from_slice(&state.cut.map_or(0, |at| at.get() + 1).to_be_bytes());
     payload.push(match state.phase {
         Phase::Normal => 0,
         Phase::Emptying => 1,
     });
+    payload.extend_from_slice(&state.cuts.encode());
+    home.sync_name()?;
     write_checkpoint(&*home.storage, &path(home), KIND, VERSION, &payload)
 }
 
@@ -70,13 +72,12 @@ pub(crate) fn read(home: &Home) -> Result<LogState, RecoveryError> {
 
 fn decode(payload: &[u8]) -> Option<LogState> {
     let (log_start, rest) = payload.split_first_chunk::<8>()?;
-    let (cut, phase) = rest.split_first_chunk::<8>()?;
-    let phase = match phase {
-        [0] => Phase::Normal,
-        [1] => Phase::Emptying,
+    let log_start = Offset::new(u64::from_be_bytes(*log_start));
+    let phase = match rest.first()? {
+        0 => Phase::Normal,
+        1 => Phase::Emptying,
         _ => return None,
     };
-    let cut = u64::from_be_bytes(*cut).checked_sub(1).map(Offset::new);
-    let log_start = Offset::new(u64::from_be_bytes(*log_start));
-    (log_start <= Offset::MAX).then_some(LogState { log_start, cut, phase })
+    let cuts = Cuts::decode(rest[1..].try_into().ok()?);
+    (log_start <= Offset::MAX).then_some(LogState { log_start, cuts, phase })
 }

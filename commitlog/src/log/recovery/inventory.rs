@@ -7,6 +7,7 @@ use std::sync::Arc;
 use vltava_model::Offset;
 
 use crate::log::check::{self, CheckSeed};
+use crate::log::cuts::Cuts;
 use crate::log::home::{FileKind, Home};
 use crate::log::segment::{Segment, remove_files};
 
@@ -58,15 +59,19 @@ impl Inventory {
         Ok(())
     }
 
-    /// Where the side file of the last segment says that the log was cut.
-    pub(crate) fn last_cut(&self, home: &Home) -> io::Result<Option<Offset>> {
-        let Some(base) = self.bases.last().filter(|base| self.has(**base, FileKind::Check)) else {
-            return Ok(None);
-        };
-        let file = home.storage.open(&home.path(*base, FileKind::Check))?;
-        let mut bytes = [0u8; check::CUT_BYTES];
-        let read = file.read_at(check::HEADER_BYTES as u64, &mut bytes)?;
-        Ok(check::decode_cut(CheckSeed::new(home.partition, *base), *base, &bytes[..read]))
+    /// What the side file of the last segment says of where the log was cut. Where that was never written whole, the
+    /// one before knows as much.
+    pub(crate) fn last_cuts(&self, home: &Home) -> io::Result<Option<Cuts>> {
+        for base in self.bases.iter().rev().filter(|base| self.has(**base, FileKind::Check)) {
+            let file = home.storage.open(&home.path(*base, FileKind::Check))?;
+            let mut bytes = [0u8; check::NOTE_BYTES];
+            let read = file.read_at(check::HEADER_BYTES as u64, &mut bytes)?;
+            let cuts = check::decode_cuts(CheckSeed::new(home.partition, *base), &bytes[..read]);
+            if cuts.is_some() {
+                return Ok(cuts);
+            }
+        }
+        Ok(None)
     }
 
     fn has(&self, base: Offset, kind: FileKind) -> bool {

@@ -17,6 +17,7 @@ use vltava_model::epochs::LeaderEpochs;
 use vltava_model::{LeaderEpoch, Offset};
 
 use super::config::LogConfig;
+use super::cuts::Cuts;
 use super::damage::{Damage, SegmentError};
 use super::home::{FileKind, Home};
 use super::producers::Producers;
@@ -26,12 +27,13 @@ use super::state_file::{self, LogState, Phase};
 use super::{leader_epoch_file, producer_snapshot};
 use crate::durability::RecoveredFrame;
 use inventory::Inventory;
-use walk::Walk;
+use walk::{Known, Walk};
 
 /// What is known from elsewhere when a log is opened.
 #[derive(Debug, Clone, Default)]
 pub struct RecoveryInput {
-    /// Below this, all was synced, as the log said when asked last; `None` when nobody knows: then all is read.
+    /// Below this, all was synced, as the log said when asked last: 0 if it was never asked. `None` when that is not
+    /// known any more: then all is read, and only the last segment may have a torn end.
     pub recovery_point: Option<Offset>,
     /// What the journal holds of this log, in order.
     pub frames: Vec<RecoveredFrame>,
@@ -79,14 +81,16 @@ pub(crate) struct Recovered {
     /// At least one; the last one is the active one.
     pub segments: Vec<Arc<Segment>>,
     pub epochs: LeaderEpochs,
-    /// Whether the epochs' file says just this.
-    pub epochs_saved: bool,
+    /// What the epochs' file says.
+    pub saved_epochs: LeaderEpochs,
     pub producers: Producers,
     /// The offsets of the producer snapshots on disk, ascending.
     pub snapshots: Vec<Offset>,
+    /// The newest one that was read and is good.
+    pub good_snapshot: Option<Offset>,
     pub recovery_point: Offset,
     /// Where the log was cut lately.
-    pub cut: Option<Offset>,
+    pub cuts: Cuts,
     pub report: RecoveryReport,
 }
 
@@ -99,7 +103,13 @@ pub(crate) fn recover(
     home.storage.create_dir_all(&home.dir)?;
     let mut inventory = Inventory::of(home)?;
     let mut state = state_file::read(home)?;
-    let mut plan = Plan::of(&input.frames).map_err(|_| frame_damage(home))?;
+    let cuts = inventory.last_cuts(home)?.unwrap_or_default().merge(&state.cuts);
+    if cuts != state.cuts {
+        // The segment with the note may have to go.
+        state.cuts = cuts.clone();
+        state_file::write(home, &state)?;
+    }
+    let mut plan = Plan::of(&input.frames, &cuts).map_err(|_| frame_damage(home))?;
     let is_void = plan.is_deleted || state.phase == Phase::Emptying;
     if is_void {
         empty(home, &mut inventory, &mut state, plan.is_deleted)?;
@@ -108,18 +118,25 @@ pub(crate) fn recover(
     plan.batches.retain(|batch| batch.header().end_offset() > state.log_start);
     inventory.remove_below(home, state.log_start)?;
 
-    let cut = inventory.last_cut(home)?.into_iter().chain(state.cut).min();
-    let before_cut = |offset: Offset| cut.map_or(offset, |cut| offset.min(cut));
-    let recovery_point = if is_void { None } else { input.recovery_point.map(before_cut) };
+    let recovery_point = match input.recovery_point {
+        // A claim from a clean stop is newer than any cut.
+        Some(claimed) if input.clean => Some(claimed),
+        claimed => claimed.map(|claimed| cuts.limit(claimed)),
+    };
+    let recovery_point = recovery_point.filter(|_| !is_void);
     // Where nobody knows, sealed segments count as synced: what is damaged in them must not be cut away in silence.
-    let trusted = recovery_point.or(inventory.bases.last().copied()).max(plan.durable.map(before_cut));
-    let trusted = trusted.unwrap_or_default();
-    let mut saved = Saved::load(home, &inventory, state.log_start, recovery_point, &plan)?;
-    let mut walk = Walk::new(home.clone(), config.segment_bytes, input.now_ms, trusted, state.log_start);
-    walk.epochs = std::mem::take(&mut saved.epochs);
-    walk.producers = std::mem::take(&mut saved.producers);
+    let trusted = recovery_point.or(inventory.bases.last().copied()).max(plan.durable);
+    let saved = Saved::load(home, &inventory, state.log_start, recovery_point, &plan)?;
+    let known = Known {
+        trusted: trusted.unwrap_or_default(),
+        log_start: state.log_start,
+        cuts: cuts.clone(),
+        segment_bytes: config.segment_bytes,
+        now_ms: input.now_ms,
+    };
+    let mut walk = Walk::new(home.clone(), known, saved.epochs, saved.producers);
     walk.begin(&inventory.bases, saved.scan_from)?;
-    walk.apply(plan.batches, cut)?;
+    walk.apply(plan.batches)?;
     let outcome = walk.finish()?;
 
     let mut epochs = outcome.epochs;
@@ -135,12 +152,13 @@ pub(crate) fn recover(
     Ok(Recovered {
         state,
         segments: outcome.segments,
-        epochs_saved: saved.on_disk.as_ref() == Some(&epochs),
+        saved_epochs: saved.on_disk.unwrap_or_default(),
         epochs,
         producers: outcome.producers,
         snapshots: inventory.snapshots,
-        recovery_point: recovery_point.unwrap_or_default().max(state.log_start).min(outcome.end),
-        cut,
+        good_snapshot: saved.snapshot,
+        recovery_point: recovery_point.unwrap_or_default().min(outcome.end),
+        cuts,
         report: outcome.report,
     })
 }
@@ -170,6 +188,8 @@ struct Saved {
     scan_from: Offset,
     epochs: LeaderEpochs,
     producers: Producers,
+    /// The snapshot that they are from.
+    snapshot: Option<Offset>,
     /// The newest epoch, if it begins at the recovery point.
     at_end: Option<(LeaderEpoch, Offset)>,
     on_disk: Option<LeaderEpochs>,
@@ -184,30 +204,26 @@ impl Saved {
         plan: &Plan,
     ) -> Result<Self, RecoveryError> {
         let on_disk = leader_epoch_file::read(home)?;
+        let mut epochs = on_disk.clone().unwrap_or_default();
+        let at_end = epochs.entries().last().copied().filter(|(_, start)| Some(*start) == recovery_point);
         let first_base =
             inventory.bases.iter().rfind(|base| **base <= log_start).copied().unwrap_or(log_start);
-        let from_scratch = |on_disk| -> io::Result<Self> {
-            let producers = newest_snapshot(home, inventory, first_base)?.map(|(_, producers)| producers);
-            let producers = producers.unwrap_or_default();
-            Ok(Self { scan_from: first_base, epochs: LeaderEpochs::new(), producers, at_end: None, on_disk })
-        };
-        let Some(recovery_point) = recovery_point.filter(|point| *point >= log_start) else {
-            return Ok(from_scratch(on_disk)?);
-        };
-        let first_frame = plan.batches.first().map_or(recovery_point, |batch| batch.header().base_offset);
-        let Some((offset, producers)) = newest_snapshot(home, inventory, recovery_point.min(first_frame))?
-        else {
-            return Ok(from_scratch(on_disk)?);
-        };
-        let scan_from = offset.max(log_start).min(first_frame);
-        let mut epochs = on_disk.clone().unwrap_or_default();
-        let at_end = epochs.entries().last().copied().filter(|(_, start)| *start == recovery_point);
-        epochs.truncate_to(scan_from);
-        // Epochs that do not reach down to the start are not those of this log: ask the batches.
-        if scan_from > log_start && epochs.epoch_of(log_start).is_none() {
-            return Ok(from_scratch(on_disk)?);
+        let first_frame = plan.batches.first().map(|batch| batch.header().base_offset);
+        let limit = recovery_point.filter(|point| *point >= log_start);
+        let limit = limit.map(|point| first_frame.map_or(point, |first| point.min(first)));
+        if let Some(limit) = limit
+            && let Some((snapshot, producers)) = newest_snapshot(home, inventory, limit)?
+        {
+            let scan_from = snapshot.max(log_start).min(limit);
+            epochs.truncate_to(scan_from);
+            // Epochs that do not reach down to the start are not those of this log: ask the batches.
+            if scan_from <= log_start || epochs.epoch_of(log_start).is_some() {
+                return Ok(Self { scan_from, epochs, producers, snapshot: Some(snapshot), at_end, on_disk });
+            }
         }
-        Ok(Self { scan_from, epochs, producers, at_end, on_disk })
+        let (snapshot, producers) = newest_snapshot(home, inventory, first_base)?.unzip();
+        let (producers, epochs) = (producers.unwrap_or_default(), LeaderEpochs::new());
+        Ok(Self { scan_from: first_base, epochs, producers, snapshot, at_end, on_disk })
     }
 }
 

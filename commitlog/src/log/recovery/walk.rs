@@ -12,11 +12,13 @@ use vltava_model::epochs::LeaderEpochs;
 
 use super::{RecoveryError, RecoveryReport, log_file, remove_segment};
 use crate::log::check::{self, CheckEntry, CheckSeed, ENTRY_BYTES};
-use crate::log::damage::Damage;
+use crate::log::cuts::Cuts;
+use crate::log::damage::{Damage, SegmentError};
 use crate::log::home::{FileKind, Home};
 use crate::log::producers::Producers;
 use crate::log::scan::{Scanned, Scanner};
 use crate::log::segment::{Extent, Segment, SegmentFiles};
+use crate::storage::StorageFile;
 
 /// The segment that the cursor is in.
 struct Open {
@@ -31,7 +33,10 @@ struct Open {
     /// What it says, from the same batch on.
     on_disk: Vec<u8>,
     created_ms: Option<i64>,
-    was_written: bool,
+    /// Whether the batches differ from what was found.
+    was_changed: bool,
+    /// Whether the side file is to be written even if it says what it should.
+    rewrite_entries: bool,
 }
 
 enum Found {
@@ -40,16 +45,23 @@ enum Found {
     Nothing(Damage),
 }
 
+/// What is known before a walk begins.
+pub(super) struct Known {
+    /// Below this, everything must be there.
+    pub(super) trusted: Offset,
+    pub(super) log_start: Offset,
+    /// For side files that have to be made anew.
+    pub(super) cuts: Cuts,
+    pub(super) segment_bytes: u32,
+    pub(super) now_ms: i64,
+}
+
 /// A walk in progress.
 pub(super) struct Walk {
     home: Arc<Home>,
-    segment_bytes: u32,
-    now_ms: i64,
-    /// Below this, everything must be there.
-    trusted: Offset,
-    log_start: Offset,
-    pub(super) epochs: LeaderEpochs,
-    pub(super) producers: Producers,
+    known: Known,
+    epochs: LeaderEpochs,
+    producers: Producers,
     next: Offset,
     current: Option<Open>,
     /// The segments that the cursor has not reached.
@@ -68,21 +80,13 @@ pub(super) struct Outcome {
 }
 
 impl Walk {
-    pub(super) fn new(
-        home: Arc<Home>,
-        segment_bytes: u32,
-        now_ms: i64,
-        trusted: Offset,
-        log_start: Offset,
-    ) -> Self {
+    /// A walk that goes on from these epochs and producers.
+    pub(super) fn new(home: Arc<Home>, known: Known, epochs: LeaderEpochs, producers: Producers) -> Self {
         Self {
             home,
-            segment_bytes,
-            now_ms,
-            trusted,
-            log_start,
-            epochs: LeaderEpochs::new(),
-            producers: Producers::new(),
+            known,
+            epochs,
+            producers,
             next: Offset::ZERO,
             current: None,
             ahead: VecDeque::new(),
@@ -116,17 +120,18 @@ impl Walk {
         }
         let end_of = |entry: &CheckEntry| Offset::new(base.get() + u64::from(entry.last) + 1);
         let many = open.entries_on_disk(0)?;
-        let last = many.checked_sub(1).map(|last| segment.read_entry(&open.files, last)).transpose()?;
+        // Entries of what was not synced may be torn; those of what was come before them.
+        let lies_before = |ordinal: u32| match segment.read_entry(&open.files, ordinal) {
+            Ok(entry) => Ok(end_of(&entry) <= from),
+            Err(SegmentError::Damaged(_)) => Ok(false),
+            Err(SegmentError::Io(error)) => Err(error),
+        };
         // After a clean stop it is the end, which costs no search.
-        let (mut low, mut high) =
-            if last.as_ref().is_some_and(|last| end_of(last) == from) { (many, many) } else { (0, many) };
+        let is_end = many > 0 && lies_before(many - 1)?;
+        let (mut low, mut high) = (if is_end { many } else { 0 }, many);
         while low < high {
             let middle = low + (high - low) / 2;
-            if end_of(&segment.read_entry(&open.files, middle)?) <= from {
-                low = middle + 1
-            } else {
-                high = middle
-            }
+            if lies_before(middle)? { low = middle + 1 } else { high = middle }
         }
         let before = low.checked_sub(1).map(|before| segment.read_entry(&open.files, before)).transpose()?;
         self.next = before.as_ref().map_or(base, end_of);
@@ -150,7 +155,18 @@ impl Walk {
         let scanner = Scanner::new(files.log.clone(), 0)?;
         let seed = CheckSeed::new(self.home.partition, base);
         let (entries, on_disk) = (Vec::new(), Vec::new());
-        Ok(Open { base, seed, files, scanner, before: 0, entries, on_disk, created_ms, was_written: false })
+        Ok(Open {
+            base,
+            seed,
+            files,
+            scanner,
+            before: 0,
+            entries,
+            on_disk,
+            created_ms,
+            was_changed: false,
+            rewrite_entries: false,
+        })
     }
 
     fn open_from_its_start(&self, base: Offset) -> Result<Open, RecoveryError> {
@@ -164,7 +180,7 @@ impl Walk {
     }
 
     /// Makes sure that the batches of the plan are there.
-    pub(super) fn apply(&mut self, batches: Vec<Batch>, cut: Option<Offset>) -> Result<(), RecoveryError> {
+    pub(super) fn apply(&mut self, batches: Vec<Batch>) -> Result<(), RecoveryError> {
         for batch in batches {
             let base = batch.header().base_offset;
             if batch.header().end_offset() <= self.next {
@@ -177,12 +193,8 @@ impl Walk {
             while self.next < base {
                 match self.look(base)? {
                     Found::Batch(found) => self.accept(found)?,
-                    Found::Nothing(_) if self.next < self.log_start && base <= self.log_start => {
+                    Found::Nothing(_) if self.next < self.known.log_start && base <= self.known.log_start => {
                         self.restart_at(base)?
-                    }
-                    // The log was cut after this frame was written; the frame that says so was not.
-                    Found::Nothing(_) if cut.is_some_and(|cut| cut <= base && cut <= self.next) => {
-                        return Ok(());
                     }
                     Found::Nothing(damage) => return Err(damage.into()),
                 }
@@ -219,11 +231,11 @@ impl Walk {
                 Found::Nothing(damage) => break damage,
             }
         };
-        if self.next < self.trusted {
+        if self.next < self.known.trusted {
             return Err(end.into());
         }
-        if self.next < self.log_start {
-            self.restart_at(self.log_start)?;
+        if self.next < self.known.log_start {
+            self.restart_at(self.known.log_start)?;
         }
         let has_more = |open: &Open| open.scanner.position() < open.scanner.file_len();
         if self.current.as_ref().is_some_and(has_more) || !self.ahead.is_empty() {
@@ -249,7 +261,7 @@ impl Walk {
         }
         let limit = self.ahead.front().map_or(limit, |ahead| limit.min(*ahead));
         let latest = self.epochs.latest();
-        let (next, trusted) = (self.next, self.trusted);
+        let (next, trusted) = (self.next, self.known.trusted);
         let Some(open) = &mut self.current else {
             return Ok(Found::Nothing(self.here("the segment is missing")));
         };
@@ -295,7 +307,7 @@ impl Walk {
         }
         open.entries.push(CheckEntry::of(open.seed, open.base, position, header));
         open.scanner.pass(bytes);
-        self.producers.update(header, self.now_ms);
+        self.producers.update(header, self.known.now_ms);
         self.report.scanned_bytes += bytes;
         self.next = header.end_offset();
         Ok(())
@@ -321,11 +333,15 @@ impl Walk {
                 self.close_current()?;
                 self.current = Some(self.open_from_its_start(self.next)?);
             }
-            let Some(open) = &mut self.current else { unreachable!("it was just opened") };
+            self.report.rewritten_bytes += bytes.len() as u64;
+        }
+        let Some(open) = &mut self.current else { unreachable!("it was there, or was just opened") };
+        if !is_there || end > self.known.trusted {
+            // Even if it is there: after a sync that failed, the cache may show what the disk has not.
             open.files.log.write_at(open.scanner.position(), &bytes)?;
             open.scanner.was_written(bytes.len() as u64);
-            open.was_written = true;
-            self.report.rewritten_bytes += bytes.len() as u64;
+            open.rewrite_entries = true;
+            open.was_changed |= !is_there;
         }
         self.accept(batch)
     }
@@ -334,20 +350,21 @@ impl Walk {
         let Some(open) = &self.current else { return false };
         let end = open.scanner.position() + batch.bytes().len() as u64;
         let relative = batch.header().last_offset().since(open.base);
-        open.scanner.position() == 0 || (end <= u64::from(self.segment_bytes) && relative <= i32::MAX as u64)
+        open.scanner.position() == 0
+            || (end <= u64::from(self.known.segment_bytes) && relative <= i32::MAX as u64)
     }
 
     fn next_segment(&mut self) -> Result<(), RecoveryError> {
         let Some(base) = self.ahead.pop_front() else { return Ok(()) };
         if let Some(open) = &self.current
             && open.scanner.position() < open.scanner.file_len()
-            && self.next < self.trusted
+            && self.next < self.known.trusted
         {
             return Err(self.here("something stands between two segments").into());
         }
         self.close_current()?;
         let open = self.open_from_its_start(base)?;
-        if open.created_ms.is_none() && base < self.trusted {
+        if open.created_ms.is_none() && base < self.known.trusted {
             let segment = Segment::sealed(self.home.clone(), base, base);
             return Err(segment.damage(FileKind::Check, 0, base, "the header is not this segment's").into());
         }
@@ -360,7 +377,7 @@ impl Walk {
         let Some(open) = self.current.take() else { return Ok(()) };
         let bytes = open.scanner.position();
         let batches = open.before + open.entries.len() as u32;
-        let was_changed = open.settle(batches, self.now_ms)?;
+        let was_changed = open.settle(batches, self.known.now_ms, &self.known.cuts)?;
         let known = (open.before == 0)
             .then(|| open.entries.iter().map(|entry| entry.max_timestamp).fold(-1, i64::max));
         let extent = Extent {
@@ -369,8 +386,8 @@ impl Walk {
                 .map_err(|_| self.damage(open.base, bytes, "the segment is too long"))?,
             end: self.next,
             max_timestamp: known,
-            created_ms: open.created_ms.unwrap_or(self.now_ms),
-            last_append_ms: self.now_ms,
+            created_ms: open.created_ms.unwrap_or(self.known.now_ms),
+            last_append_ms: self.known.now_ms,
         };
         let segment = Segment::recovered(self.home.clone(), open.base, extent, open.files);
         if was_changed {
@@ -415,25 +432,29 @@ impl Open {
         }
     }
 
-    /// Makes both files say what was found, and nothing else; tells whether they were not.
-    fn settle(&self, batches: u32, now_ms: i64) -> io::Result<bool> {
-        let mut was_changed = self.was_written;
+    /// Makes both files say what was found, and nothing else, durably; tells whether they did not. What was cut off must
+    /// not come back behind what is appended elsewhere.
+    fn settle(&self, batches: u32, now_ms: i64, cuts: &Cuts) -> io::Result<bool> {
+        let mut was_changed = self.was_changed;
         if self.scanner.position() < self.scanner.file_len() {
             self.files.log.set_len(self.scanner.position())?;
             was_changed = true;
         }
         if self.created_ms.is_none() {
-            self.files.write_header(self.base, now_ms, None)?;
+            self.files.write_header(self.base, now_ms, cuts)?;
             was_changed = true;
         }
         let mut bytes = Vec::with_capacity(self.entries.len() * ENTRY_BYTES);
         for (at, entry) in self.entries.iter().enumerate() {
             bytes.extend_from_slice(&entry.encode(self.seed, self.before + at as u32));
         }
-        if self.on_disk != bytes {
+        if self.on_disk != bytes || self.rewrite_entries {
+            was_changed |= self.on_disk != bytes;
             self.files.check.write_at(check::entry_position(self.before), &bytes)?;
             self.files.check.set_len(check::entry_position(batches))?;
-            was_changed = true;
+        }
+        if was_changed {
+            self.files.sync_data()?;
         }
         Ok(was_changed)
     }

@@ -3,15 +3,15 @@
 //! Knows nothing of what is in them.
 
 use std::io::{self, IoSlice};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vltava_model::Offset;
 
 use crate::log::check::{self, CheckSeed};
+use crate::log::cuts::Cuts;
 use crate::log::home::{FileKind, Home};
-use crate::storage::{Storage, StorageFile};
+use crate::storage::StorageFile;
 
 /// The open files of a segment. As a [`StorageFile`] it is the `.log`, but syncing it makes durable all that recovery
 /// needs: the side file and the names of both, too.
@@ -47,7 +47,7 @@ impl SegmentFiles {
         home: &Arc<Home>,
         base: Offset,
         created_ms: i64,
-        cut: Option<Offset>,
+        cuts: &Cuts,
         names_synced: Arc<AtomicBool>,
     ) -> io::Result<Arc<Self>> {
         names_synced.store(false, Ordering::Release);
@@ -57,16 +57,16 @@ impl SegmentFiles {
                 file.set_len(0)?;
             }
         }
-        files.write_header(base, created_ms, cut)?;
+        files.write_header(base, created_ms, cuts)?;
         Ok(Arc::new(files))
     }
 
     /// Writes what stands in front of a side file's entries.
-    pub(crate) fn write_header(&self, base: Offset, created_ms: i64, cut: Option<Offset>) -> io::Result<()> {
+    pub(crate) fn write_header(&self, base: Offset, created_ms: i64, cuts: &Cuts) -> io::Result<()> {
         let partition = self.home.partition;
         let header = check::encode_header(partition, base, created_ms);
-        let cut = check::encode_cut(CheckSeed::new(partition, base), cut);
-        self.check.write_all_at(0, &[IoSlice::new(&header), IoSlice::new(&cut)])
+        let note = check::encode_cuts(CheckSeed::new(partition, base), cuts);
+        self.check.write_all_at(0, &[IoSlice::new(&header), IoSlice::new(&note)])
     }
 
     /// Whether the names of the files are known to be durable; shared with the segment, which may open them again.
@@ -94,7 +94,8 @@ impl StorageFile for SegmentFiles {
 
     fn sync_data(&self) -> io::Result<()> {
         if !self.names_synced.load(Ordering::Acquire) {
-            sync_names(&*self.home.storage, &self.home.dir)?;
+            self.home.storage.sync_dir(&self.home.dir)?;
+            self.home.sync_name()?;
             self.names_synced.store(true, Ordering::Release);
         }
         self.check.sync_data()?;
@@ -103,15 +104,6 @@ impl StorageFile for SegmentFiles {
 
     fn allocate_zeroed(&self, len: u64) -> io::Result<()> {
         self.log.allocate_zeroed(len)
-    }
-}
-
-/// Syncs a directory and its own name in the one above.
-fn sync_names(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
-    storage.sync_dir(dir)?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => storage.sync_dir(parent),
-        _ => Ok(()),
     }
 }
 

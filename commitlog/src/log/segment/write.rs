@@ -5,12 +5,13 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use vltava_model::Offset;
 use vltava_model::batch::Batch;
+use vltava_model::{LeaderEpoch, Offset};
 
 use super::files::{SegmentFiles, remove_if_there};
 use super::{Extent, Segment, State};
 use crate::log::check::{self, CheckEntry};
+use crate::log::cuts::{Cut, Cuts};
 use crate::log::damage::SegmentError;
 use crate::log::home::FileKind;
 use crate::log::index::{SparseIndex, TimeSummary};
@@ -19,15 +20,15 @@ use crate::storage::StorageFile;
 impl Segment {
     /// Writes a batch behind the last one, without syncing, and lets readers see it.
     ///
-    /// On an error nothing has changed for readers. `cut` is what a new side file notes.
+    /// On an error nothing has changed for readers. `cuts` is what a new side file notes.
     pub(crate) fn append(
         &self,
         batch: &Batch,
         now_ms: i64,
-        cut: Option<Offset>,
+        cuts: &Cuts,
     ) -> Result<Arc<SegmentFiles>, SegmentError> {
         let extent = self.extent()?;
-        let files = if self.read_state().on_disk { self.files()? } else { self.begin(now_ms, cut)? };
+        let files = if self.read_state().on_disk { self.files()? } else { self.begin(now_ms, cuts)? };
         let header = batch.header();
         let entry = CheckEntry::of(self.seed, self.base, extent.bytes, header);
         let entry_bytes = entry.encode(self.seed, extent.batches);
@@ -52,8 +53,8 @@ impl Segment {
         Ok(files)
     }
 
-    fn begin(&self, now_ms: i64, cut: Option<Offset>) -> io::Result<Arc<SegmentFiles>> {
-        let files = SegmentFiles::create(&self.home, self.base, now_ms, cut, self.names_synced.clone())?;
+    fn begin(&self, now_ms: i64, cuts: &Cuts) -> io::Result<Arc<SegmentFiles>> {
+        let files = SegmentFiles::create(&self.home, self.base, now_ms, cuts, self.names_synced.clone())?;
         *self.lock_files() = Some(files.clone());
         self.write_state().on_disk = true;
         Ok(files)
@@ -75,7 +76,13 @@ impl Segment {
     ///
     /// The note of the cut is durable before anything is gone, so that no claim to have synced more is believed after
     /// a crash.
-    pub(crate) fn truncate(&self, batches: u32, now_ms: i64) -> Result<Offset, SegmentError> {
+    pub(crate) fn truncate(
+        &self,
+        batches: u32,
+        cuts: &mut Cuts,
+        epoch: LeaderEpoch,
+        now_ms: i64,
+    ) -> Result<Offset, SegmentError> {
         let extent = self.extent()?;
         assert!(batches <= extent.batches, "a truncation never makes a segment longer");
         let files = self.files()?;
@@ -88,7 +95,8 @@ impl Segment {
             None => self.base,
         };
         self.remove_indexes()?;
-        self.note_cut(Some(end))?;
+        cuts.push(Cut { at: end, epoch });
+        self.note_cuts(cuts)?;
         files.check.sync_data()?;
         files.log.set_len(u64::from(position))?;
         files.check.set_len(check::entry_position(batches))?;
@@ -104,11 +112,11 @@ impl Segment {
         Ok(end)
     }
 
-    /// Writes, without syncing, where the log was last cut, or that this is of no interest any more.
-    pub(crate) fn note_cut(&self, at: Option<Offset>) -> io::Result<()> {
+    /// Writes, without syncing, where the log was cut lately.
+    pub(crate) fn note_cuts(&self, cuts: &Cuts) -> io::Result<()> {
         if self.read_state().on_disk {
-            let cut = check::encode_cut(self.seed, at);
-            self.files()?.check.write_all_at(check::HEADER_BYTES as u64, &[IoSlice::new(&cut)])?;
+            let note = check::encode_cuts(self.seed, cuts);
+            self.files()?.check.write_all_at(check::HEADER_BYTES as u64, &[IoSlice::new(&note)])?;
         }
         Ok(())
     }

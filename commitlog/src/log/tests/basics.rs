@@ -145,9 +145,9 @@ fn truncation_takes_whole_batches_and_what_comes_after_them() {
     fill(&mut log, 10, 1);
     fill(&mut log, 10, 2);
     log.assign_epoch(LeaderEpoch::new(3), at(60));
-    assert_eq!(log.truncate_to(at(60), 1).unwrap(), at(60));
+    assert_eq!(log.truncate_to(at(60), LeaderEpoch::new(9), 1).unwrap(), at(60));
     assert_eq!(log.epochs().latest(), Some(LeaderEpoch::new(2)), "an epoch without records goes too");
-    assert_eq!(log.truncate_to(at(31), 1).unwrap(), at(30));
+    assert_eq!(log.truncate_to(at(31), LeaderEpoch::new(9), 1).unwrap(), at(30));
     assert_eq!(log.epochs().latest(), Some(LeaderEpoch::new(1)));
     assert_eq!(log.log_end(), at(30));
     let reader = log.reader();
@@ -155,7 +155,7 @@ fn truncation_takes_whole_batches_and_what_comes_after_them() {
     assert!(reader.read_tail(at(30), 1, at(99)).is_none());
     fill(&mut log, 10, 4);
     assert_eq!(all(&log).len(), 20);
-    assert_eq!(log.truncate_to(at(0), 1).unwrap(), at(0));
+    assert_eq!(log.truncate_to(at(0), LeaderEpoch::new(9), 1).unwrap(), at(0));
     fill(&mut log, 1, 4);
     assert_eq!(all(&log).len(), 1);
 }
@@ -167,7 +167,7 @@ fn a_cut_below_what_was_said_to_be_synced_is_believed_after_a_crash() {
     fill(&mut log, 20, 1);
     sync(&mut log);
     let claimed = log.recovery_point();
-    log.truncate_to(at(30), 1).unwrap();
+    log.truncate_to(at(30), LeaderEpoch::new(9), 1).unwrap();
     drop(log);
     let input = RecoveryInput { recovery_point: Some(claimed), now_ms: 1, ..RecoveryInput::default() };
     let mut log = open_with(&storage, small(), input);
@@ -255,7 +255,7 @@ fn a_log_can_be_emptied_and_begin_elsewhere() {
     fill(&mut log, 20, 1);
     sync(&mut log);
     let claimed = log.recovery_point();
-    log.delete_all_and_start_at(at(500)).unwrap();
+    log.delete_all_and_start_at(at(500), LeaderEpoch::new(9)).unwrap();
     assert_eq!((log.log_start(), log.log_end()), (at(500), at(500)));
     assert_eq!(log.epochs().latest(), None);
     fill(&mut log, 3, 7);
@@ -264,7 +264,7 @@ fn a_log_can_be_emptied_and_begin_elsewhere() {
     let mut log = open_with(&storage, small(), input);
     assert_eq!((log.log_start(), log.log_end()), (at(500), at(509)));
     assert_eq!(log.epochs().entries(), [(LeaderEpoch::new(7), at(500))]);
-    log.delete_all_and_start_at(at(20)).unwrap();
+    log.delete_all_and_start_at(at(20), LeaderEpoch::new(9)).unwrap();
     fill(&mut log, 3, 8);
     drop(log);
     let frame = RecoveredFrame {
@@ -314,7 +314,7 @@ fn a_failed_write_is_the_last() {
     storage.inject(Fault { at: FaultPoint::Write, path: ".check".into(), after: 0, times: 1, error });
     assert!(matches!(log.append(&batch_at(6, 1, 3), 0), Err(AppendError::Failed(LogError::Io(_)))));
     assert!(matches!(log.append(&batch_at(6, 1, 3), 0), Err(AppendError::Failed(LogError::FailedBefore))));
-    assert!(matches!(log.truncate_to(at(0), 0), Err(LogError::FailedBefore)));
+    assert!(matches!(log.truncate_to(at(0), LeaderEpoch::new(9), 0), Err(LogError::FailedBefore)));
     assert_eq!(all(&log).len(), 2, "what was there can still be read");
 }
 
@@ -388,7 +388,7 @@ fn producers_survive_truncation_restarts_and_a_moved_start() {
     for n in 0..30 {
         log.append(&produce(n, n as u32), 7).unwrap();
     }
-    log.truncate_to(at(20), 7).unwrap();
+    log.truncate_to(at(20), LeaderEpoch::new(9), 7).unwrap();
     let duplicate = ProducerCheck::Duplicate { base_offset: at(17), last_offset: at(17), timestamp_ms: 1 };
     assert_eq!(log.producers().check(produce(0, 17).header()), duplicate);
     assert_eq!(log.producers().check(produce(0, 20).header()), ProducerCheck::Append);
