@@ -6,13 +6,14 @@
 //! | [`placement`], [`elections`], [`liveness`] | pure parts of decisions: where replicas go, who leads, who is alive |
 //! | [`queue`], `writer` | the single writer: rounds of decisions become entries, answers wait until they are applied |
 //! | `tenure` | what lives exactly as long as this controller is the active one of a term |
-//! | `session`, [`feed`](self) | brokers: registration, heartbeats, the metadata as it is committed |
+//! | `session`, `feed` | brokers: registration, heartbeats, the metadata as it is committed |
 //! | `upkeep` | fencing, rebalancing, changes of voters that were left half-done |
 //! | `machine` | committed entries become the image |
 //! | `raft` | openraft's network, forming a cluster, who votes, who leads, when to stand for election |
 //! | `services`, `listener` | gRPC |
 //! | [`identity`] | the metadata directory's own id |
-//! | [`controller`], [`options`] | start and stop |
+//! | `home` | the metadata directory at start |
+//! | [`controller`], [`handle`], [`options`] | start, figures, stop |
 //!
 //! What holds:
 //! - Metadata changes only by a committed entry. Every answer about a change comes after it was applied.
@@ -24,6 +25,8 @@ pub mod controller;
 pub mod decide;
 pub mod elections;
 mod feed;
+pub mod handle;
+mod home;
 pub mod identity;
 mod listener;
 pub mod liveness;
@@ -38,6 +41,8 @@ mod tenure;
 mod upkeep;
 mod writer;
 
-pub use controller::{Controller, ControllerHandle, ControllerMetrics, StartError};
+pub use controller::Controller;
+pub use handle::{ControllerHandle, ControllerMetrics};
+pub use home::StartError;
 pub use machine::Published;
 pub use options::{ConfiguredVoter, ControllerOptions, ControllerSettings, FatalHook, Listen};

@@ -6,7 +6,10 @@ mod harness;
 
 use std::time::{Duration, Instant};
 
-use harness::{Cluster, FakeBroker, settings};
+use harness::{Cluster, FakeBroker, settings, until};
+use vltava_controller::ControllerSettings;
+use vltava_model::ClusterId;
+use vltava_proto::v1::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_forms_fails_over_and_restarts_with_everything_there() {
@@ -41,6 +44,189 @@ async fn a_cluster_forms_fails_over_and_restarts_with_everything_there() {
     for id in 1..=3 {
         assert_eq!(cluster.handle(id).unwrap().published().image().topic_count(), 3, "node {id}");
     }
+    broker.active().await;
+    cluster.no_deaths();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_controller_alone_is_a_quorum() {
+    let mut cluster = Cluster::prepare(1, settings());
+    cluster.cluster_id = Some(ClusterId::new(0xc1));
+    cluster.run(1).await.unwrap();
+    assert_eq!(cluster.active().await, 1);
+    assert!(cluster.handle(1).unwrap().is_ready());
+    let _broker = FakeBroker::start(10, 1, cluster.addresses());
+    cluster.create_topic("alone", 1).await;
+    cluster.node(1).handle.take().unwrap().shutdown().await;
+    cluster.run(1).await.unwrap();
+    cluster.active().await;
+    let image = cluster.handle(1).unwrap().published().image();
+    assert!(image.topic_named("alone").is_some());
+    assert_eq!(image.cluster_id(), Some(ClusterId::new(0xc1)));
+    cluster.no_deaths();
+
+    cluster.kill(1).await;
+    cluster.cluster_id = Some(ClusterId::new(0xc2));
+    cluster.run(1).await.unwrap();
+    until("it dies of the wrong cluster id", async || {
+        let deaths = cluster.deaths.lock().unwrap();
+        deaths.iter().any(|why| why.contains("cluster.id")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_forms_until_all_voters_are_there() {
+    let mut cluster = Cluster::prepare(3, settings());
+    cluster.run(1).await.unwrap();
+    cluster.run(2).await.unwrap();
+    let waited = Instant::now();
+    until("some time passes", async || (waited.elapsed() > Duration::from_secs(2)).then_some(())).await;
+    for id in [1, 2] {
+        let handle = cluster.handle(id).unwrap();
+        assert_eq!(handle.metrics().last_log_index, None, "node {id} formed something");
+        assert!(!handle.is_ready());
+    }
+    cluster.cluster_id = Some(ClusterId::new(0xc3));
+    cluster.run(3).await.unwrap();
+    cluster.settled().await;
+    let image = cluster.handle(1).unwrap().published().image();
+    assert_eq!(image.cluster_id(), Some(ClusterId::new(0xc3)), "one voter's `cluster.id` is the cluster's");
+    cluster.no_deaths();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_disk_does_not_vote_until_it_is_added_again() {
+    let mut cluster = Cluster::start(3, settings()).await;
+    let _broker = FakeBroker::start(10, 1, cluster.addresses());
+    cluster.create_topic("kept", 1).await;
+    let active = cluster.active().await;
+    let wiped = (1..=3).find(|id| *id != active).unwrap();
+    let other = (1..=3).find(|id| *id != active && *id != wiped).unwrap();
+    let before = cluster.handle(wiped).unwrap().directory_id();
+    cluster.kill(wiped).await;
+    cluster.wipe(wiped);
+    cluster.run(wiped).await.unwrap();
+    let after = cluster.handle(wiped).unwrap().directory_id();
+    assert_ne!(after, before);
+
+    // Were it to vote, it and one more would be a quorum of the three.
+    cluster.kill(other).await;
+    until("the leader notices that it has no quorum", async || {
+        (!cluster.handle(active).unwrap().metrics().active).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.handle(wiped).unwrap().metrics().last_log_index, None);
+    cluster.run(other).await.unwrap();
+
+    let address = cluster.node(wiped).address.to_string();
+    let add = AddVoterRequest { node_id: wiped, address: address.clone() };
+    let error = cluster.admin().await.add_voter(add.clone()).await.unwrap_err();
+    assert!(error.message().starts_with("DUPLICATE_VOTER"), "{error}");
+    let directory_id = before.to_bytes().to_vec().into();
+    let remove = RemoveVoterRequest { node_id: wiped, directory_id };
+    cluster.admin().await.remove_voter(remove.clone()).await.unwrap();
+    let error = cluster.admin().await.remove_voter(remove).await.unwrap_err();
+    assert!(error.message().starts_with("VOTER_NOT_FOUND"), "{error}");
+    let added = cluster.admin().await.add_voter(add).await.unwrap().into_inner();
+    assert_eq!(added.directory_id, after.to_bytes()[..]);
+    cluster.settled().await;
+
+    let quorum = cluster.admin().await.describe_quorum(DescribeQuorumRequest {}).await.unwrap().into_inner();
+    assert_eq!((quorum.voters.len(), quorum.observers.len()), (3, 0), "{quorum:?}");
+    let voter = quorum.voters.iter().find(|voter| voter.id == wiped).unwrap();
+    assert_eq!((&voter.directory_id[..], &voter.address), (&after.to_bytes()[..], &address));
+    // Now its vote counts.
+    cluster.kill(other).await;
+    cluster.create_topic("with-the-new-disk", 1).await;
+    cluster.no_deaths();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn voters_are_added_and_removed_the_active_one_too() {
+    let mut cluster = Cluster::start(3, settings()).await;
+    let _broker = FakeBroker::start(10, 1, cluster.addresses());
+    cluster.create_topic("first", 1).await;
+    cluster.add_node(4);
+    cluster.run(4).await.unwrap();
+    let address = cluster.node(4).address.to_string();
+    let wrong = AddVoterRequest { node_id: 5, address: address.clone() };
+    let error = cluster.admin().await.add_voter(wrong).await.unwrap_err();
+    assert!(error.message().contains("node 4 answers"), "{error}");
+    cluster.admin().await.add_voter(AddVoterRequest { node_id: 4, address }).await.unwrap();
+
+    let active = cluster.active().await;
+    let remove = RemoveVoterRequest { node_id: active, ..RemoveVoterRequest::default() };
+    cluster.admin().await.remove_voter(remove).await.unwrap();
+    let next = until("another is active", async || {
+        let next = cluster.active().await;
+        (next != active).then_some(next)
+    })
+    .await;
+    cluster.create_topic("second", 1).await;
+    cluster.kill(active).await;
+    let quorum = cluster.admin().await.describe_quorum(DescribeQuorumRequest {}).await.unwrap().into_inner();
+    let mut voters: Vec<u32> = quorum.voters.iter().map(|voter| voter.id).collect();
+    voters.sort_unstable();
+    let expected: Vec<u32> = (1..=4).filter(|id| *id != active).collect();
+    assert_eq!(voters, expected);
+    assert_eq!(quorum.leader_id, Some(next));
+    cluster.no_deaths();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_joiner_gets_a_snapshot() {
+    let small =
+        ControllerSettings { entries_between_snapshots: 20, entries_kept: 5, feed_bytes: 1, ..settings() };
+    let mut cluster = Cluster::start(3, small).await;
+    let _broker = FakeBroker::start(10, 1, cluster.addresses());
+    for i in 0..60 {
+        cluster.create_topic(&format!("t{i}"), 1).await;
+    }
+    let late = FakeBroker::start(11, 2, cluster.addresses());
+    let view = late.until("the late broker has it all", |view| view.image.topic_count() == 60).await;
+    assert!(view.snapshots > 0, "nobody keeps so many records");
+
+    cluster.add_node(4);
+    cluster.run(4).await.unwrap();
+    let address = cluster.node(4).address.to_string();
+    cluster.admin().await.add_voter(AddVoterRequest { node_id: 4, address }).await.unwrap();
+    cluster.settled().await;
+    assert_eq!(cluster.handle(4).unwrap().published().image().topic_count(), 60);
+    cluster.kill(4).await;
+    cluster.run(4).await.unwrap();
+    cluster.settled().await;
+    assert_eq!(cluster.handle(4).unwrap().published().image().topic_count(), 60);
+    let logs = std::fs::read_dir(cluster.node(4).directory.path().join("metadata/snapshots")).unwrap();
+    assert!(logs.count() > 0);
+    cluster.no_deaths();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_a_quorum_serves_nobody() {
+    let mut cluster = Cluster::start(3, settings()).await;
+    let broker = FakeBroker::start(10, 1, cluster.addresses());
+    cluster.create_topic("before", 1).await;
+    broker.active().await;
+    let active = cluster.active().await;
+    let others: Vec<u32> = (1..=3).filter(|id| *id != active).collect();
+    for id in &others {
+        cluster.kill(*id).await;
+    }
+    until("it is active no more", async || (!cluster.handle(active).unwrap().metrics().active).then_some(()))
+        .await;
+    assert!(!cluster.handle(active).unwrap().is_ready());
+    broker.until("the session ended", |view| view.last_error.contains("NOT_CONTROLLER")).await;
+    let error = cluster.admin_of(active).describe_cluster(DescribeClusterRequest {}).await.unwrap_err();
+    let detail = vltava_proto::status::detail_of(&error);
+    assert_eq!((detail.name.as_str(), detail.leader_id), ("NOT_CONTROLLER", None));
+    let sessions = broker.view.borrow().sessions;
+
+    cluster.run(others[0]).await.unwrap();
+    cluster.create_topic("after", 1).await;
+    broker
+        .until("the broker is back", |view| view.sessions > sessions && view.image.topic_count() == 2)
+        .await;
     broker.active().await;
     cluster.no_deaths();
 }

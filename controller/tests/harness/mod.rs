@@ -77,6 +77,9 @@ impl Cluster {
 
     /// Prepares directories and ports.
     pub fn prepare(count: u32, settings: ControllerSettings) -> Self {
+        // `RUST_LOG=info` shows what the controllers say.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let nodes: Vec<Node> = (1..=count).map(node).collect();
         let voter =
             |node: &Node| ConfiguredVoter { node: NodeId::new(node.id), address: node.address.to_string() };
@@ -172,7 +175,12 @@ impl Cluster {
                 None => Some(created),
                 // An earlier attempt whose answer was lost.
                 Some(error) if error.name == "TOPIC_ALREADY_EXISTS" => Some(created),
-                Some(error) if error.name == "INVALID_REPLICATION_FACTOR" => None,
+                // The broker is not there yet.
+                Some(error)
+                    if ["BROKER_NOT_AVAILABLE", "INVALID_REPLICATION_FACTOR"].contains(&&*error.name) =>
+                {
+                    None
+                }
                 Some(error) => panic!("{error:?}"),
             }
         })
@@ -201,6 +209,7 @@ pub struct BrokerView {
     pub state: i32,
     pub sessions: u32,
     pub snapshots: u32,
+    pub may_shut_down: bool,
     pub last_error: String,
 }
 
@@ -208,6 +217,8 @@ pub struct BrokerView {
 pub struct FakeBroker {
     pub view: watch::Receiver<BrokerView>,
     pub wants_shutdown: watch::Sender<bool>,
+    /// Cleared, the broker sends no heartbeats though its session is open.
+    pub beats: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -221,16 +232,19 @@ impl FakeBroker {
     pub fn start(id: u32, incarnation: u128, controllers: Vec<SocketAddr>) -> Self {
         let (sender, view) = watch::channel(BrokerView::default());
         let (wants_shutdown, wants) = watch::channel(false);
+        let (beats, beating) = watch::channel(true);
         let task = tokio::spawn(async move {
             loop {
                 if let Some(leader) = locate(&controllers).await {
-                    let error = session(id, incarnation, leader, &sender, wants.clone()).await.unwrap_err();
+                    let error = session(id, incarnation, leader, &sender, wants.clone(), beating.clone())
+                        .await
+                        .unwrap_err();
                     sender.send_modify(|view| view.last_error = error.to_string());
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        Self { view, wants_shutdown, task }
+        Self { view, wants_shutdown, beats, task }
     }
 
     pub async fn until(&self, what: &str, is: impl Fn(&BrokerView) -> bool) -> BrokerView {
@@ -260,6 +274,7 @@ async fn session(
     leader: SocketAddr,
     view: &watch::Sender<BrokerView>,
     wants_shutdown: watch::Receiver<bool>,
+    beats: watch::Receiver<bool>,
 ) -> Result<(), Status> {
     let (out, outbound) = mpsc::channel(16);
     let register = RegisterBroker {
@@ -279,6 +294,9 @@ async fn session(
     loop {
         tokio::select! {
             _ = beat.tick() => {
+                if !*beats.borrow() {
+                    continue;
+                }
                 let heartbeat = Heartbeat {
                     metadata_offset: view.borrow().image.offset().get(),
                     wants_shutdown: *wants_shutdown.borrow(),
@@ -307,7 +325,10 @@ fn take(view: &watch::Sender<BrokerView>, message: controller_message::Message) 
     use controller_message::Message;
     match message {
         Message::Registered(registered) => view.send_modify(|view| view.epoch = registered.broker_epoch),
-        Message::Heartbeat(reply) => view.send_modify(|view| view.state = reply.state),
+        Message::Heartbeat(reply) => view.send_modify(|view| {
+            view.state = reply.state;
+            view.may_shut_down = reply.may_shut_down;
+        }),
         Message::Records(records) => view.send_modify(|view| {
             view.image.apply(MetadataOffset::new(records.base_offset), &records.records).unwrap();
         }),

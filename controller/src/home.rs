@@ -1,0 +1,114 @@
+//! The metadata directory at start: the Raft store in it, and who it is. The two must not contradict each other.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openraft::storage::RaftLogStorage;
+use rand::RngExt;
+use vltava_model::{DirectoryId, NodeId};
+use vltava_raft_store::{OpenError, Opened, StoreOptions};
+
+use crate::feed::Feed;
+use crate::identity::{Identity, IdentityError};
+use crate::machine::{Machine, Published};
+use crate::options::FatalHook;
+
+/// Why a controller does not start. Nothing was changed that another start could not go on from.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The metadata directory does not open.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The metadata directory is not this node's, or does not know whose it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The Raft log and the identity contradict each other.
+    #[error(
+        "{} is damaged: {what}. This controller must not vote again as the one it was. With a quorum of other controllers \
+         alive: run `vltava quorum remove` for this node on one of them, delete the directory, start this node, then run \
+         `vltava quorum add`",
+        directory.display()
+    )]
+    Damaged {
+        /// `metadata.log.dir`.
+        directory: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The operating system said no.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// Its words.
+        source: io::Error,
+    },
+    /// The settings contradict each other.
+    #[error("the controller's settings can not work: {0}")]
+    Settings(String),
+    /// Raft did not start.
+    #[error("Raft did not start: {0}")]
+    Raft(String),
+}
+
+/// What was opened from the metadata directory.
+pub(crate) struct Home {
+    pub opened: Opened<Machine>,
+    pub identity: Identity,
+    pub published: Published,
+    pub feed: Arc<Feed>,
+}
+
+/// Opens the Raft directory and finds out who it is.
+pub(crate) async fn open(directory: PathBuf, node: NodeId, feed_bytes: usize) -> Result<Home, StartError> {
+    let published = Published::default();
+    let feed = Arc::new(Feed::new(feed_bytes));
+    let machine = Machine::new(published.clone(), feed.clone());
+    let path = directory.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&path).map_err(|source| StartError::Io {
+            what: format!("could not create {}", path.display()),
+            source,
+        })?;
+        // The store's lock comes first: two processes must not both choose an identity.
+        let opened = vltava_raft_store::open(&StoreOptions::new(&path), machine)?;
+        let identity = Identity::read(&path, node)?;
+        Ok::<_, StartError>((opened, identity))
+    });
+    let (mut opened, identity) = opening.await.map_err(|error| StartError::Raft(error.to_string()))??;
+    let empty = is_empty(&mut opened).await.map_err(StartError::Raft)?;
+    let damaged = |what| StartError::Damaged { directory: directory.clone(), what };
+    let identity = match identity {
+        Some(identity) if identity.used && empty => {
+            return Err(damaged("it took part in the quorum, but its Raft log is gone"));
+        }
+        Some(identity) => identity,
+        None if !empty => return Err(damaged("it has a Raft log, but its identity file is gone")),
+        None => Identity::create(&directory, node, DirectoryId::new(rand::rng().random()))?,
+    };
+    Ok(Home { opened, identity, published, feed })
+}
+
+async fn is_empty(opened: &mut Opened<Machine>) -> Result<bool, String> {
+    let state = opened.log.get_log_state().await.map_err(|error| error.to_string())?;
+    let vote = opened.log.read_vote().await.map_err(|error| error.to_string())?;
+    Ok(state.last_log_id.is_none() && vote.is_none())
+}
+
+/// What is called before anything is written to a new Raft log: it remembers that the directory is used from then on.
+pub(crate) fn before_first_write(
+    identity: Arc<Mutex<Identity>>,
+    fatal: FatalHook,
+) -> impl Fn() -> bool + Send {
+    move || {
+        let mut identity = identity.lock().unwrap_or_else(PoisonError::into_inner);
+        match identity.mark_used() {
+            Ok(()) => true,
+            Err(error) => {
+                fatal(format!("the metadata directory can not be written: {error}"));
+                false
+            }
+        }
+    }
+}
