@@ -206,15 +206,16 @@ impl Core {
             peers: peers.clone(),
         };
         let fatal = || self.fatal.clone();
+        let upkeep = upkeep::run(self.queue.clone(), self.members.clone(), settings.rebalance_interval);
         vec![
-            tokio::spawn(watch_failure(failure, fatal())),
-            tokio::spawn(observe(raft.clone(), self.heard.clone(), election, situation, fatal())),
-            tokio::spawn(elections::watch_leader(raft.clone(), local.clone(), link_sender)),
-            tokio::spawn(elections::stand(raft.clone(), local.clone(), peers.clone(), election, link)),
-            tokio::spawn(forming::form(raft.clone(), local.clone(), peers.clone(), voters, mark)),
-            tokio::spawn(writer.run()),
-            tokio::spawn(upkeep::run(self.queue.clone(), self.members.clone(), settings.rebalance_interval)),
-            tokio::spawn(check_cluster(local.clone(), fatal())),
+            guard(fatal(), watch_failure(failure, fatal())),
+            guard(fatal(), observe(raft.clone(), self.heard.clone(), election, situation, fatal())),
+            guard(fatal(), elections::watch_leader(raft.clone(), local.clone(), link_sender)),
+            guard(fatal(), elections::stand(raft.clone(), local.clone(), peers.clone(), election, link)),
+            guard(fatal(), forming::form(raft.clone(), local.clone(), peers.clone(), voters, mark)),
+            guard(fatal(), writer.run()),
+            guard(fatal(), upkeep),
+            guard(fatal(), check_cluster(local.clone(), fatal())),
         ]
     }
 }
@@ -247,6 +248,27 @@ fn config(settings: &ControllerSettings) -> Result<openraft::Config, StartError>
     let config = raft_config(&options).map_err(|error| StartError::Settings(error.to_string()))?;
     // `raft/elections.rs` decides when to stand.
     Ok(openraft::Config { enable_elect: false, snapshot_max_chunk_size: SNAPSHOT_CHUNK, ..config })
+}
+
+/// Aborts a task with its owner.
+struct Owned(JoinHandle<()>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs a task without which nothing works: a controller whose writer panicked must not look as if it lived.
+fn guard(fatal: FatalHook, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut task = Owned(tokio::spawn(work));
+        if let Err(error) = (&mut task.0).await
+            && error.is_panic()
+        {
+            fatal(format!("a part of the controller panicked: {error}"));
+        }
+    })
 }
 
 async fn watch_failure(mut failure: vltava_raft_store::Failure, fatal: FatalHook) {

@@ -202,3 +202,74 @@ impl Drop for ControllerHandle {
         self.break_off();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use prost::Message;
+    use vltava_proto::v1::MetadataEntry;
+    use vltava_raft_store::Command;
+
+    use super::*;
+    use crate::machine::Outcome;
+    use crate::{ConfiguredVoter, Controller, ControllerOptions, ControllerSettings, Listen};
+
+    async fn alone(directory: &tempfile::TempDir) -> (ControllerHandle, Arc<Mutex<Vec<String>>>) {
+        let deaths = Arc::new(Mutex::new(Vec::new()));
+        let sink = deaths.clone();
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        let options = ControllerOptions {
+            node_id: NodeId::new(1),
+            directory: directory.path().to_owned(),
+            cluster_id: None,
+            voters: vec![ConfiguredVoter { node: NodeId::new(1), address: address.clone() }],
+            listen: Listen::Bound(socket),
+            advertised: address,
+            settings: ControllerSettings::default(),
+            fatal: Arc::new(move |why| sink.lock().unwrap().push(why)),
+        };
+        let handle = Controller::start(options).await.unwrap();
+        until(|| handle.metrics().active).await;
+        (handle, deaths)
+    }
+
+    async fn until(mut is: impl FnMut() -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !is() {
+            assert!(tokio::time::Instant::now() < deadline, "in vain");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stale_proposal_is_refused_and_the_controller_serves_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let (handle, deaths) = alone(&directory).await;
+        let before = handle.published().image().offset();
+        let stale = MetadataEntry { base_offset: 0, records: vec![vltava_metadata::record::feature("f", 1)] };
+        let raft = handle.raft.clone().unwrap();
+        let written = raft.client_write(Command(stale.encode_to_vec().into())).await.unwrap();
+        assert_eq!(Outcome::from_bytes(&written.data.outcome), Outcome::Stale);
+        assert_eq!(handle.published().image().offset(), before);
+        let decided = handle.queue().decide(|_| Ok(crate::decide::Decision::unchanged(7))).await.unwrap();
+        assert_eq!((decided.response, decided.offset), (7, before));
+        drop(raft);
+        handle.shutdown().await;
+        assert!(deaths.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_entry_that_can_not_be_applied_ends_the_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let (handle, deaths) = alone(&directory).await;
+        let raft = handle.raft.clone().unwrap();
+        let written = raft.client_write(Command(Bytes::from_static(b"\xff\xff"))).await;
+        assert!(written.is_err());
+        until(|| !deaths.lock().unwrap().is_empty()).await;
+        until(|| !handle.metrics().active).await;
+        assert!(!handle.is_ready());
+    }
+}

@@ -202,3 +202,50 @@ impl Queue {
         self.tenure.borrow().clone().ok_or_else(|| self.not_active())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenure::Tenure;
+
+    fn queue(
+        capacity: usize,
+        tenure: Option<Arc<Tenure>>,
+        leadership: Leadership,
+    ) -> (Queue, mpsc::Receiver<Box<dyn Job>>) {
+        let (jobs, waiting) = mpsc::channel(capacity);
+        let tenure = watch::channel(tenure).1;
+        let situation = watch::channel(Situation { term: 3, leadership }).1;
+        (Queue::new(jobs, tenure, situation, NodeId::new(1), Duration::from_millis(20)), waiting)
+    }
+
+    fn tenure() -> Option<Arc<Tenure>> {
+        let image = vltava_metadata::Image::empty();
+        Some(Arc::new(Tenure::begin(3, crate::liveness::Patience::default(), &image)))
+    }
+
+    async fn ask(queue: &Queue) -> Result<Committed<()>, QueueError> {
+        queue.decide(|_| Ok(Decision::unchanged(()))).await
+    }
+
+    #[tokio::test]
+    async fn who_is_not_active_says_who_is() {
+        let leader = NodeId::new(2);
+        let (follower, _waiting) = queue(1, None, Leadership::Following { leader, address: String::new() });
+        let refused = ask(&follower).await.unwrap_err();
+        assert_eq!(refused, QueueError::NotActive { leader: Some(leader) });
+        assert_eq!((refused.detail().code, refused.detail().leader_id), (41, Some(2)));
+        let (lost, _waiting) = queue(1, None, Leadership::Unknown);
+        assert_eq!(ask(&lost).await, Err(QueueError::NotActive { leader: None }));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_a_slow_one_leaves_it_open() {
+        let (queue, mut waiting) = queue(1, tenure(), Leadership::Leading);
+        assert_eq!(ask(&queue).await, Err(QueueError::OutcomeUnknown), "nobody works");
+        assert_eq!(queue.depth(), 1);
+        assert_eq!(ask(&queue).await, Err(QueueError::Full));
+        let job = waiting.recv().await.unwrap();
+        assert!(!job.is_wanted(), "whoever asked has given up");
+    }
+}

@@ -230,3 +230,71 @@ async fn a_leader_without_a_quorum_serves_nobody() {
     broker.active().await;
     cluster.no_deaths();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_nobody_reaches_does_not_disturb_the_others() {
+    let mut cluster = Cluster::start_behind_proxies(3, settings()).await;
+    cluster.settled().await;
+    let active = cluster.active().await;
+    let cut = (1..=3).find(|id| *id != active).unwrap();
+    let term = cluster.handle(active).unwrap().metrics().term;
+    cluster.node(cut).proxy.as_ref().unwrap().cut.send_replace(true);
+    until("it hears of no leader", async || (!cluster.handle(cut).unwrap().is_ready()).then_some(())).await;
+    // It reaches the others all the time: were it to stand for election, it would unseat the leader.
+    let waited = Instant::now();
+    until("several election timeouts", async || {
+        assert!(cluster.handle(active).unwrap().metrics().active);
+        (waited.elapsed() > settings().election_timeout * 4).then_some(())
+    })
+    .await;
+    let _broker = FakeBroker::start(10, 1, vec![cluster.node(active).address]);
+    cluster.node(cut).proxy.as_ref().unwrap().cut.send_replace(false);
+    until("it follows again", async || cluster.handle(cut).unwrap().is_ready().then_some(())).await;
+    cluster.settled().await;
+    for id in 1..=3 {
+        assert_eq!(cluster.handle(id).unwrap().metrics().term, term, "node {id}");
+    }
+    cluster.no_deaths();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_controllers_lose_two_and_keep_everything() {
+    let mut cluster = Cluster::start(5, settings()).await;
+    let _broker = FakeBroker::start(10, 1, cluster.addresses());
+    for round in 0..3 {
+        cluster.create_topic(&format!("a{round}"), 1).await;
+        let first = cluster.active().await;
+        cluster.kill(first).await;
+        let second = cluster.active().await;
+        cluster.kill(second).await;
+        cluster.create_topic(&format!("b{round}"), 1).await;
+        cluster.run(first).await.unwrap();
+        cluster.run(second).await.unwrap();
+    }
+    cluster.settled().await;
+    for id in 1..=5 {
+        assert_eq!(cluster.handle(id).unwrap().published().image().topic_count(), 6, "node {id}");
+    }
+    cluster.no_deaths();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_whose_log_is_gone_does_not_start() {
+    let mut cluster = Cluster::start(1, settings()).await;
+    cluster.active().await;
+    cluster.kill(1).await;
+    let directory = cluster.node(1).directory.path().join("metadata");
+    let aside = cluster.node(1).directory.path().join("aside");
+    // All but the identity.
+    std::fs::rename(&directory, &aside).unwrap();
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::copy(aside.join("identity"), directory.join("identity")).unwrap();
+    let error = cluster.run(1).await.unwrap_err().to_string();
+    assert!(error.contains("its Raft log is gone") && error.contains("vltava quorum remove"), "{error}");
+    // All but the log.
+    std::fs::remove_dir_all(&directory).unwrap();
+    std::fs::rename(&aside, &directory).unwrap();
+    std::fs::remove_file(directory.join("identity")).unwrap();
+    let error = cluster.run(1).await.unwrap_err().to_string();
+    assert!(error.contains("its identity file is gone"), "{error}");
+}

@@ -50,10 +50,50 @@ pub fn settings() -> ControllerSettings {
     }
 }
 
+/// Stands before a controller's listener; while it is cut, nobody reaches the controller.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub cut: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Proxy {
+    pub async fn start(to: SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (cut, is_cut) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            loop {
+                let (mut from, _) = listener.accept().await.unwrap();
+                let mut is_cut = is_cut.clone();
+                tokio::spawn(async move {
+                    if *is_cut.borrow() {
+                        return;
+                    }
+                    let Ok(mut to) = tokio::net::TcpStream::connect(to).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
+                        _ = is_cut.wait_for(|cut| *cut) => {}
+                    }
+                });
+            }
+        });
+        Self { address, cut, task }
+    }
+}
+
 pub struct Node {
     pub id: u32,
     pub directory: TempDir,
     pub address: SocketAddr,
+    /// What the other controllers are told, if they do not reach it directly.
+    pub proxy: Option<Proxy>,
     pub handle: Option<ControllerHandle>,
 }
 
@@ -87,6 +127,20 @@ impl Cluster {
         Self { nodes, voters, settings, cluster_id: None, deaths: Arc::default() }
     }
 
+    /// As [`Self::start`], with a proxy before each.
+    pub async fn start_behind_proxies(count: u32, settings: ControllerSettings) -> Self {
+        let mut cluster = Self::prepare(count, settings);
+        for (node, voter) in cluster.nodes.iter_mut().zip(&mut cluster.voters) {
+            let proxy = Proxy::start(node.address).await;
+            voter.address = proxy.address.to_string();
+            node.proxy = Some(proxy);
+        }
+        for id in 1..=count {
+            cluster.run(id).await.unwrap();
+        }
+        cluster
+    }
+
     /// Adds a node that is no configured voter.
     pub fn add_node(&mut self, id: u32) {
         self.nodes.push(node(id));
@@ -112,7 +166,7 @@ impl Cluster {
             cluster_id,
             voters,
             listen: Listen::Address(node.address),
-            advertised: node.address.to_string(),
+            advertised: node.proxy.as_ref().map_or(node.address, |proxy| proxy.address).to_string(),
             settings,
             fatal,
         };
@@ -198,7 +252,13 @@ impl Cluster {
 
 fn node(id: u32) -> Node {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    Node { id, directory: TempDir::new().unwrap(), address: socket.local_addr().unwrap(), handle: None }
+    Node {
+        id,
+        directory: TempDir::new().unwrap(),
+        address: socket.local_addr().unwrap(),
+        proxy: None,
+        handle: None,
+    }
 }
 
 /// Where a fake broker stands.
