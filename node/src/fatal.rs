@@ -26,11 +26,15 @@ pub enum Fatal {
     LostTask,
     /// An invariant of our own does not hold.
     Bug,
+    /// The controller cannot go on, for a reason that its log names.
+    Controller,
+    /// The broker cannot go on, for a reason that its log names.
+    Broker,
 }
 
 impl Fatal {
     /// All of them, for documents and tests.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::MetadataReplay,
         Self::MetadataStorage,
         Self::Raft,
@@ -39,6 +43,8 @@ impl Fatal {
         Self::DuplicateNode,
         Self::LostTask,
         Self::Bug,
+        Self::Controller,
+        Self::Broker,
     ];
 
     /// The process's exit code. Below 64 are those of commands; 128 and above belong to signals.
@@ -52,6 +58,8 @@ impl Fatal {
             Self::DuplicateNode => 75,
             Self::LostTask => 76,
             Self::Bug => 77,
+            Self::Controller => 78,
+            Self::Broker => 79,
         }
     }
 
@@ -60,7 +68,9 @@ impl Fatal {
         match self {
             Self::MetadataReplay => "keep the data as it is and report this with the log",
             Self::MetadataStorage => "check the disk of `metadata.log.dir`",
-            Self::Raft => "the log above says why; start the node again",
+            Self::Raft | Self::Controller | Self::Broker => {
+                "put right what it names, then start the node again"
+            }
             Self::LogDirs => "check the disks of `log.dirs`",
             Self::ForeignData => "correct `log.dirs`, `metadata.log.dir`, `node.id` or `cluster.id`",
             Self::DuplicateNode => "give each node its own `node.id`",
@@ -80,6 +90,8 @@ impl fmt::Display for Fatal {
             Self::DuplicateNode => "another process runs with this node's number",
             Self::LostTask => "a part of the process ended unexpectedly",
             Self::Bug => "an invariant is broken",
+            Self::Controller => "the controller cannot go on",
+            Self::Broker => "the broker cannot go on",
         })
     }
 }

@@ -19,6 +19,29 @@ pub struct Metrics {
     registry: Registry,
     process: Arc<process::ProcessMetrics>,
     described: Arc<Mutex<Vec<Description>>>,
+    sources: Arc<Mutex<Vec<Source>>>,
+}
+
+/// A figure that somebody else counts, at one moment.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sample {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says, in which unit.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub counter: bool,
+    /// Its value.
+    pub value: f64,
+}
+
+/// Gives figures when the page is made.
+struct Source(Box<dyn Fn() -> Vec<Sample> + Send + Sync>);
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
 }
 
 /// A figure by name, for documents.
@@ -52,6 +75,7 @@ impl Metrics {
             registry: Registry::new(),
             process: Arc::new(process::ProcessMetrics::new()),
             described: Arc::default(),
+            sources: Arc::default(),
         };
         metrics.process.register(&metrics);
         metrics
@@ -89,17 +113,40 @@ impl Metrics {
         self.add(name, "histogram", labels, help, HistogramVec::new(options, labels))
     }
 
+    /// Shows what `source` gives whenever the page is made. It must be quick and not block.
+    pub fn source(&self, source: impl Fn() -> Vec<Sample> + Send + Sync + 'static) {
+        lock(&self.sources).push(Source(Box::new(source)));
+    }
+
+    /// Forgets all sources, and so drops what they hold on to.
+    pub fn forget_sources(&self) {
+        lock(&self.sources).clear();
+    }
+
     /// All figures in Prometheus' text format.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         self.process.update();
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
-        Ok(String::from_utf8_lossy(&page).into_owned())
+        let mut page = String::from_utf8_lossy(&page).into_owned();
+        for sample in lock(&self.sources).iter().flat_map(|source| (source.0)()) {
+            let Sample { name, help, counter, value } = sample;
+            let kind = if counter { "counter" } else { "gauge" };
+            page.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
+        }
+        Ok(page)
     }
 
     /// What is registered, sorted by name.
     pub fn described(&self) -> Vec<Description> {
-        let mut described = self.descriptions().clone();
+        let mut described = lock(&self.described).clone();
+        let sources = lock(&self.sources);
+        described.extend(sources.iter().flat_map(|source| (source.0)()).map(|sample| Description {
+            name: sample.name.into(),
+            kind: if sample.counter { "counter" } else { "gauge" },
+            labels: Vec::new(),
+            help: sample.help.into(),
+        }));
         described.sort();
         described
     }
@@ -119,7 +166,7 @@ impl Metrics {
         let collector = collector.unwrap_or_else(|error| panic!("{name}: {error}"));
         let registered = self.registry.register(Box::new(collector.clone()));
         registered.unwrap_or_else(|error| panic!("{name}: {error}"));
-        self.descriptions().push(Description {
+        lock(&self.described).push(Description {
             name: name.into(),
             kind,
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
@@ -127,11 +174,11 @@ impl Metrics {
         });
         collector
     }
+}
 
-    /// The list is whole at any time, so a panic elsewhere does not spoil it.
-    fn descriptions(&self) -> MutexGuard<'_, Vec<Description>> {
-        self.described.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The lists are whole at any time, so a panic elsewhere does not spoil them.
+fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -145,12 +192,21 @@ mod tests {
         appends.with_label_values(&["all"]).inc();
         metrics.gauge("vltava_partitions", "Partitions.").set(-2);
         metrics.histogram("vltava_sync_seconds", "Syncs.", latency_buckets()).observe(0.001);
+        let sample = Sample { name: "vltava_queue", help: "Waiting.", counter: false, value: 7.0 };
+        metrics.source(move || vec![sample.clone()]);
         let page = metrics.clone().render().unwrap();
+        assert!(
+            page.ends_with("# HELP vltava_queue Waiting.\n# TYPE vltava_queue gauge\nvltava_queue 7\n"),
+            "{page}"
+        );
         assert!(page.contains("vltava_appends_total{acks=\"all\"} 1"), "{page}");
         assert!(page.contains("vltava_partitions -2"), "{page}");
         assert!(page.contains("vltava_sync_seconds_count 1"), "{page}");
         let names: Vec<_> = metrics.described().into_iter().map(|found| found.name).collect();
         assert!(names.contains(&"vltava_appends_total".to_owned()) && names.is_sorted());
+        assert!(names.contains(&"vltava_queue".to_owned()));
+        metrics.forget_sources();
+        assert!(!metrics.render().unwrap().contains("vltava_queue"));
         assert_eq!(Metrics::new().render().unwrap().matches("vltava_").count(), 0);
     }
 

@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vltava_model::NodeId;
+use vltava_model::configs::{ClusterConfig, TopicConfig, nearest};
 
-use super::address::{Listener, ListenerName, Listeners, Voter};
+use super::address::ListenerName;
 use super::error::{Complaint, ConfigError, ConfigErrors};
-use super::property::{Fallback, Value};
+use super::property::{Fallback, Kind, Value};
 use super::source::{Entry, Setting};
-use super::{
-    BrokerConfig, Config, ControllerConfig, LimitsConfig, ReplicationConfig, Roles, StorageConfig,
-    TopicsConfig, source, suggest, table, topics,
-};
+use super::{BrokerConfig, Config, ControllerConfig, LimitsConfig, Roles, StorageConfig, source, table};
 
 /// Reads `text` and lets `overrides` win over it.
 pub(super) fn from_text(
@@ -36,9 +34,9 @@ pub(super) fn from_text(
 }
 
 /// The values read so far and all that is wrong with them.
-struct Draft {
+pub(super) struct Draft {
     origin: String,
-    values: BTreeMap<&'static str, (Value, Option<usize>)>,
+    pub(super) values: BTreeMap<&'static str, (Value, Option<usize>)>,
     errors: Vec<ConfigError>,
 }
 
@@ -46,7 +44,7 @@ impl Draft {
     fn accept(&mut self, Entry { key, value, line }: Entry) {
         let Some(property) = table::find(&key) else {
             let names = table::properties().iter().map(|property| property.name);
-            let advice = match suggest::nearest(&key, names) {
+            let advice = match nearest(&key, names) {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => "docs/configuration.md lists all names".into(),
             };
@@ -90,12 +88,12 @@ impl Draft {
         });
     }
 
-    fn blame(&mut self, key: &'static str, problem: impl Into<String>, advice: impl Into<String>) {
+    pub(super) fn blame(&mut self, key: &'static str, problem: impl Into<String>, advice: impl Into<String>) {
         self.complain(Some(key), None, Complaint::new(problem, advice));
     }
 
     /// The value of a property, or its default; `None` without either.
-    fn value(&self, name: &str) -> Option<Value> {
+    pub(super) fn value(&self, name: &str) -> Option<Value> {
         if let Some((value, _)) = self.values.get(name) {
             return Some(value.clone());
         }
@@ -107,7 +105,7 @@ impl Draft {
         }
     }
 
-    fn integer(&self, name: &str) -> i64 {
+    pub(super) fn integer(&self, name: &str) -> i64 {
         match self.value(name) {
             Some(Value::Integer(value)) => value,
             // It is missing and complained of, or was not legal and complained of: any value will do.
@@ -127,10 +125,6 @@ impl Draft {
         Duration::from_millis(self.unsigned(name))
     }
 
-    fn boolean(&self, name: &str) -> bool {
-        matches!(self.value(name), Some(Value::Boolean(true)))
-    }
-
     fn text(&self, name: &str) -> Option<String> {
         match self.value(name) {
             Some(Value::Text(text)) => Some(text),
@@ -138,7 +132,7 @@ impl Draft {
         }
     }
 
-    fn list(&self, name: &str) -> Vec<String> {
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
         match self.value(name) {
             Some(Value::List(items)) => items,
             _ => Vec::new(),
@@ -155,7 +149,7 @@ impl Draft {
         let storage = self.storage(base);
         let controller = self.controller();
         let broker = self.broker();
-        let topics = self.topics(&mut warnings);
+        let (shared, cluster, topics) = self.shared();
         if listeners.get(ListenerName::Kafka).is_some() {
             warnings.push(
                 "the KAFKA listener is reserved for the Kafka wire protocol: nothing listens there yet"
@@ -173,8 +167,9 @@ impl Draft {
             storage,
             controller,
             broker,
-            replication: self.replication(),
             limits: self.limits(),
+            shared,
+            cluster,
             topics,
             warnings,
             origin: self.origin,
@@ -202,140 +197,6 @@ impl Draft {
         }
     }
 
-    fn listeners(&mut self, roles: Roles) -> Listeners {
-        let given = self.listener_list("listeners");
-        let Some(listeners) = given else {
-            return default_listeners(roles);
-        };
-        for (name, needed, role) in [
-            (ListenerName::Grpc, roles.broker(), "broker"),
-            (ListenerName::Controller, roles.controller(), "controller"),
-        ] {
-            match (listeners.get(name), needed) {
-                (None, true) => self.blame(
-                    "listeners",
-                    format!("names no {name} listener, which a {role} needs"),
-                    format!("add one, as in \"{name}://127.0.0.1:{}\"", default_port(name)),
-                ),
-                (Some(_), false) => self.blame(
-                    "listeners",
-                    format!("names a {name} listener, and this node is no {role}"),
-                    format!("leave it out, or add \"{role}\" to `process.roles`"),
-                ),
-                _ => {}
-            }
-        }
-        let all: Vec<&Listener> = listeners.iter().collect();
-        for (i, one) in all.iter().enumerate() {
-            let twin = all[..i].iter().find(|other| {
-                let hosts = one.address.host == other.address.host
-                    || one.address.is_wildcard()
-                    || other.address.is_wildcard();
-                one.address.port == other.address.port && one.address.port != 0 && hosts
-            });
-            if let Some(twin) = twin {
-                self.blame(
-                    "listeners",
-                    format!("{one} and {twin} share a port"),
-                    "give each a port of its own",
-                );
-            }
-        }
-        listeners
-    }
-
-    fn advertised(&mut self, listeners: &Listeners) -> Listeners {
-        let mut advertised = Listeners::default();
-        let given = self.listener_list("advertised.listeners").unwrap_or_default();
-        for listener in given.iter() {
-            if listeners.get(listener.name).is_none() {
-                let problem = format!("advertises {}, which is not among `listeners`", listener.name);
-                self.blame("advertised.listeners", problem, "add it there, or leave it out here");
-            }
-            if listener.address.is_wildcard() || listener.address.port == 0 {
-                let problem = format!("{listener} is no address that others could connect to");
-                self.blame("advertised.listeners", problem, "name a host and a port");
-            }
-        }
-        for listener in listeners.iter() {
-            let address = given.get(listener.name).unwrap_or(&listener.address).clone();
-            // Nobody is told of the HTTP listener, and nobody listens at the Kafka one yet.
-            let told = matches!(listener.name, ListenerName::Grpc | ListenerName::Controller);
-            if told && given.get(listener.name).is_none() && address.is_wildcard() {
-                let problem = format!("{listener} means every interface: others need a name to connect to");
-                let advice =
-                    format!("add `advertised.listeners = [\"{}://HOST:{}\"]`", listener.name, address.port);
-                self.blame("listeners", problem, advice);
-            }
-            advertised.set(listener.name, address);
-        }
-        advertised
-    }
-
-    fn listener_list(&mut self, name: &'static str) -> Option<Listeners> {
-        self.value(name)?;
-        let parsed = self.list(name).iter().map(|item| Listener::parse(item)).collect::<Result<Vec<_>, _>>();
-        match parsed.and_then(Listeners::new) {
-            Ok(listeners) => Some(listeners),
-            Err(problem) => {
-                self.blame(name, problem, "");
-                Some(Listeners::default())
-            }
-        }
-    }
-
-    fn voters(
-        &mut self,
-        node: NodeId,
-        roles: Roles,
-        advertised: &Listeners,
-        warnings: &mut Vec<String>,
-    ) -> Vec<Voter> {
-        const KEY: &str = "controller.quorum.voters";
-        let voters: Vec<Voter> = self.list(KEY).iter().filter_map(|text| Voter::parse(text).ok()).collect();
-        if self.values.contains_key(KEY) && voters.is_empty() {
-            self.blame(KEY, "names no voter", "name 1, 3 or 5 controllers");
-        }
-        for (i, voter) in voters.iter().enumerate() {
-            if voters[..i].iter().any(|other| other.id == voter.id) {
-                self.blame(
-                    KEY,
-                    format!("names node {} twice", voter.id),
-                    "give each controller its own `node.id`",
-                );
-            } else if voters[..i].iter().any(|other| other.address == voter.address) {
-                self.blame(
-                    KEY,
-                    format!("{} is named twice", voter.address),
-                    "each controller has its own address",
-                );
-            }
-        }
-        let me = voters.iter().find(|voter| voter.id == node);
-        match (me, roles.controller(), advertised.get(ListenerName::Controller)) {
-            (Some(_), false, _) if self.values.contains_key("node.id") => self.blame(
-                KEY,
-                format!("names this node ({node}), which is no controller"),
-                "add \"controller\" to `process.roles`, or correct `node.id`",
-            ),
-            (Some(me), true, Some(address)) if me.address.port != address.port && address.port != 0 => self
-                .blame(
-                    KEY,
-                    format!("has this node at {}, and its CONTROLLER listener is at {address}", me.address),
-                    "make the two agree (`listeners` or `advertised.listeners`)",
-                ),
-            _ => {}
-        }
-        if !voters.is_empty() && voters.len().is_multiple_of(2) {
-            warnings.push(format!(
-                "{} voters survive no more failures than {}: 1, 3 or 5 are the numbers that make sense",
-                voters.len(),
-                voters.len() - 1
-            ));
-        }
-        voters
-    }
-
     fn storage(&mut self, base: &Path) -> StorageConfig {
         let mut log_dirs: Vec<PathBuf> = Vec::new();
         for dir in self.list("log.dirs") {
@@ -359,9 +220,7 @@ impl Draft {
             log_dirs,
             metadata_dir,
             journal_file_bytes: self.unsigned("log.journal.file.bytes"),
-            journal_max_append_bytes: self.unsigned("log.journal.max.append.bytes"),
             retention_check_interval: self.millis("log.retention.check.interval.ms"),
-            recovery_threads_per_dir: self.count("num.recovery.threads.per.data.dir"),
             free_bytes_min: self.unsigned("log.dir.free.bytes.min"),
         }
     }
@@ -371,12 +230,7 @@ impl Draft {
             election_timeout: self.millis("controller.quorum.election.timeout.ms"),
             heartbeat_interval: self.millis("controller.quorum.heartbeat.interval.ms"),
             request_timeout: self.millis("controller.quorum.request.timeout.ms"),
-            records_between_snapshots: self.unsigned("metadata.log.max.records.between.snapshots"),
-            leader_imbalance_check_interval: Duration::from_secs(
-                self.unsigned("leader.imbalance.check.interval.seconds"),
-            ),
-            auto_leader_rebalance: self.boolean("auto.leader.rebalance.enable"),
-            max_partitions: self.unsigned("max.partitions"),
+            changes_between_snapshots: self.unsigned("metadata.log.max.records.between.snapshots"),
         };
         if config.heartbeat_interval * 3 > config.election_timeout {
             self.blame(
@@ -392,33 +246,10 @@ impl Draft {
         config
     }
 
-    fn broker(&mut self) -> BrokerConfig {
-        let config = BrokerConfig {
-            heartbeat_interval: self.millis("broker.heartbeat.interval.ms"),
-            session_timeout: self.millis("broker.session.timeout.ms"),
+    fn broker(&self) -> BrokerConfig {
+        BrokerConfig {
             controlled_shutdown_timeout: self.millis("controlled.shutdown.timeout.ms"),
-            producer_id_expiration: self.millis("producer.id.expiration.ms"),
-            request_timeout: self.millis("request.timeout.ms"),
-        };
-        if config.heartbeat_interval * 2 > config.session_timeout {
-            self.blame(
-                "broker.session.timeout.ms",
-                format!(
-                    "{} ms leaves no room for one lost heartbeat ({} ms)",
-                    config.session_timeout.as_millis(),
-                    config.heartbeat_interval.as_millis()
-                ),
-                "make it at least twice `broker.heartbeat.interval.ms`",
-            );
-        }
-        config
-    }
-
-    fn replication(&self) -> ReplicationConfig {
-        ReplicationConfig {
-            lag_time_max: self.millis("replica.lag.time.max.ms"),
-            fetch_response_max_bytes: self.unsigned("replica.fetch.response.max.bytes"),
-            fetch_backoff: self.millis("replica.fetch.backoff.ms"),
+            replica_fetch_response_max_bytes: self.unsigned("replica.fetch.response.max.bytes"),
         }
     }
 
@@ -432,57 +263,34 @@ impl Draft {
             io_threads: threads("num.io.threads"),
             network_threads: threads("num.network.threads"),
             queued_max_requests: self.count("queued.max.requests"),
-            queued_max_request_bytes: self.unsigned("queued.max.request.bytes"),
-            max_connections: self.count("max.connections"),
-            fetch_max_bytes: self.unsigned("fetch.max.bytes"),
+            request_max_bytes: self.count("socket.request.max.bytes"),
         }
     }
 
-    fn topics(&mut self, warnings: &mut Vec<String>) -> TopicsConfig {
-        let mut configs = BTreeMap::new();
-        for (name, topic_name) in topics::names() {
-            if let Some((value, _)) = self.values.get(name) {
-                configs.insert(topic_name.to_owned(), value.to_text());
-            }
-        }
-        let default_replication_factor =
-            u32::try_from(self.integer("default.replication.factor")).unwrap_or(1);
-        let min_isr = configs.get("min.insync.replicas").and_then(|text| text.parse::<u32>().ok());
-        if min_isr.is_some_and(|min| min > default_replication_factor) {
-            warnings.push(
-                "`min.insync.replicas` is above `default.replication.factor`: topics created without a replication \
-                 factor would refuse acks=all"
-                    .into(),
+    /// What the file sets of the configs that it shares with the running cluster.
+    fn shared(&mut self) -> (BTreeMap<String, String>, ClusterConfig, TopicConfig) {
+        let is_shared =
+            |name: &&str| table::find(name).is_some_and(|found| matches!(found.kind, Kind::Shared(_)));
+        let set: BTreeMap<String, String> = self
+            .values
+            .iter()
+            .filter(|(name, _)| is_shared(name))
+            .map(|(name, (value, _))| ((*name).to_owned(), value.to_text()))
+            .collect();
+        let file = |name: &str| set.get(name).map(String::as_str);
+        // Each value has passed the check of its config, so that reading all of them cannot fail.
+        let cluster = ClusterConfig::resolve(&[&file]).unwrap_or_default();
+        let topics = TopicConfig::resolve(&|_| None, &[&file]).unwrap_or_default();
+        if cluster.broker_heartbeat_interval_ms.saturating_mul(2) > cluster.broker_session_timeout_ms {
+            self.blame(
+                "broker.session.timeout.ms",
+                format!(
+                    "{} ms leaves no room for one lost heartbeat ({} ms)",
+                    cluster.broker_session_timeout_ms, cluster.broker_heartbeat_interval_ms
+                ),
+                "make it at least twice `broker.heartbeat.interval.ms`",
             );
         }
-        TopicsConfig {
-            num_partitions: u32::try_from(self.integer("num.partitions")).unwrap_or(1),
-            default_replication_factor,
-            configs,
-        }
+        (set, cluster, topics)
     }
-}
-
-const fn default_port(name: ListenerName) -> u16 {
-    match name {
-        ListenerName::Kafka => 9092,
-        ListenerName::Grpc => 7092,
-        ListenerName::Controller => 7093,
-        ListenerName::Http => 8092,
-    }
-}
-
-/// Loopback only: nothing is authenticated yet, so being reachable from elsewhere is a decision of the operator's.
-fn default_listeners(roles: Roles) -> Listeners {
-    let mut listeners = Listeners::default();
-    for (name, wanted) in [
-        (ListenerName::Grpc, roles.broker()),
-        (ListenerName::Controller, roles.controller()),
-        (ListenerName::Http, true),
-    ] {
-        if wanted {
-            listeners.set(name, super::Address::new("127.0.0.1", default_port(name)));
-        }
-    }
-    listeners
 }

@@ -1,23 +1,25 @@
 //! A node's configuration: TOML with Kafka's property names.
 //!
 //! [`Config::load`] reads a file and either returns a whole, checked configuration or *all* that is wrong with it.
-//! `table.rs` lists every property; `source.rs` reads TOML; `property.rs` checks one value; `build.rs` checks how the
-//! values fit together. Nothing here starts or opens anything.
+//! `table.rs` lists every property, `shared.rs` those that a running cluster can change; `source.rs` reads TOML;
+//! `property.rs` checks one value; `build.rs` and `network.rs` check how the values fit together. Nothing here starts or
+//! opens anything.
 
 mod address;
 mod build;
 mod error;
+mod network;
 mod property;
 mod reference;
+mod shared;
 mod source;
-mod suggest;
 mod table;
-mod topics;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use vltava_model::configs::{ClusterConfig, TopicConfig};
 use vltava_model::{ClusterId, NodeId};
 
 pub use address::{Address, Listener, ListenerName, Listeners, Voter};
@@ -25,7 +27,6 @@ pub use error::{ConfigError, ConfigErrors};
 pub use property::{Fallback, Group, Kind, Property, parse_duration, parse_size};
 pub use reference::reference_markdown;
 pub use source::Setting;
-pub use suggest::nearest;
 pub use table::properties;
 
 /// The largest config file that is read; a larger one is a mistake.
@@ -79,12 +80,16 @@ pub struct Config {
     pub controller: ControllerConfig,
     /// How a broker behaves.
     pub broker: BrokerConfig,
-    /// How partitions are replicated.
-    pub replication: ReplicationConfig,
     /// Bounds.
     pub limits: LimitsConfig,
-    /// What topics get that do not say otherwise.
-    pub topics: TopicsConfig,
+    /// What the file sets of the configs that a running cluster can change (`vltava_model::configs`), by the names that
+    /// they have on brokers, with plain numbers as values: `log.retention.ms` = `86400000`. Those that it does not set
+    /// are absent.
+    pub shared: BTreeMap<String, String>,
+    /// Those about the cluster as the file and the defaults have them, before anything is changed at run time.
+    pub cluster: ClusterConfig,
+    /// Those about topics, likewise.
+    pub topics: TopicConfig,
     /// What is legal and probably not meant: to be logged at start.
     pub warnings: Vec<String>,
 }
@@ -98,12 +103,8 @@ pub struct StorageConfig {
     pub metadata_dir: PathBuf,
     /// `log.journal.file.bytes`.
     pub journal_file_bytes: u64,
-    /// `log.journal.max.append.bytes`.
-    pub journal_max_append_bytes: u64,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
-    /// `num.recovery.threads.per.data.dir`.
-    pub recovery_threads_per_dir: usize,
     /// `log.dir.free.bytes.min`.
     pub free_bytes_min: u64,
 }
@@ -118,39 +119,16 @@ pub struct ControllerConfig {
     /// `controller.quorum.request.timeout.ms`.
     pub request_timeout: Duration,
     /// `metadata.log.max.records.between.snapshots`.
-    pub records_between_snapshots: u64,
-    /// `leader.imbalance.check.interval.seconds`.
-    pub leader_imbalance_check_interval: Duration,
-    /// `auto.leader.rebalance.enable`.
-    pub auto_leader_rebalance: bool,
-    /// `max.partitions`.
-    pub max_partitions: u64,
+    pub changes_between_snapshots: u64,
 }
 
 /// How a broker behaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BrokerConfig {
-    /// `broker.heartbeat.interval.ms`.
-    pub heartbeat_interval: Duration,
-    /// `broker.session.timeout.ms`; more than twice the heartbeat interval. The controller uses it too.
-    pub session_timeout: Duration,
     /// `controlled.shutdown.timeout.ms`.
     pub controlled_shutdown_timeout: Duration,
-    /// `producer.id.expiration.ms`.
-    pub producer_id_expiration: Duration,
-    /// `request.timeout.ms`.
-    pub request_timeout: Duration,
-}
-
-/// How partitions are replicated.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ReplicationConfig {
-    /// `replica.lag.time.max.ms`.
-    pub lag_time_max: Duration,
     /// `replica.fetch.response.max.bytes`.
-    pub fetch_response_max_bytes: u64,
-    /// `replica.fetch.backoff.ms`.
-    pub fetch_backoff: Duration,
+    pub replica_fetch_response_max_bytes: u64,
 }
 
 /// Bounds.
@@ -162,24 +140,8 @@ pub struct LimitsConfig {
     pub network_threads: usize,
     /// `queued.max.requests`: for each thread that owns partitions.
     pub queued_max_requests: usize,
-    /// `queued.max.request.bytes`: in all.
-    pub queued_max_request_bytes: u64,
-    /// `max.connections`.
-    pub max_connections: usize,
-    /// `fetch.max.bytes`.
-    pub fetch_max_bytes: u64,
-}
-
-/// What topics get that do not say otherwise.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TopicsConfig {
-    /// `num.partitions`.
-    pub num_partitions: u32,
-    /// `default.replication.factor`.
-    pub default_replication_factor: u32,
-    /// The topic configs that the file sets for all topics, by the names that topics give them (`retention.ms`, where
-    /// the file says `log.retention.ms`). Those that the file does not set are absent.
-    pub configs: BTreeMap<String, String>,
+    /// `socket.request.max.bytes`.
+    pub request_max_bytes: usize,
 }
 
 impl Config {

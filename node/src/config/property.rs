@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
+use vltava_model::configs::{ConfigKey, nearest};
+
 use super::address::{Listener, Voter};
 use super::error::Complaint;
+use super::shared;
 use super::source::Setting;
-use super::suggest;
 
 /// One property of the config file.
 #[derive(Clone, Debug)]
@@ -122,6 +124,8 @@ pub enum Kind {
     Listeners,
     /// A list of `ID@HOST:PORT`.
     Voters,
+    /// Whatever the config takes that the file shares with the running cluster.
+    Shared(&'static ConfigKey),
 }
 
 /// A value that has passed its kind's checks.
@@ -162,6 +166,7 @@ impl Kind {
             Self::Words(words) => format!("a list of {}", words.join(", ")),
             Self::Listeners => "a list of NAME://HOST:PORT".into(),
             Self::Voters => "a list of ID@HOST:PORT".into(),
+            Self::Shared(key) => shared::describe(key),
         }
     }
 
@@ -201,6 +206,7 @@ impl Kind {
             }
             Self::Listeners => self.parsed_list(setting, |item| Listener::parse(item).map(drop)),
             Self::Voters => self.parsed_list(setting, |item| Voter::parse(item).map(drop)),
+            Self::Shared(key) => shared::check(key, setting),
         }
     }
 
@@ -276,7 +282,7 @@ fn check_word(item: &str, words: &[&'static str]) -> Result<(), Complaint> {
     if words.contains(&item) {
         return Ok(());
     }
-    let advice = match suggest::nearest(item, words.iter().copied()) {
+    let advice = match nearest(item, words.iter().copied()) {
         Some(word) => format!("did you mean \"{word}\"?"),
         None => format!("write one of {}", words.join(", ")),
     };

@@ -23,7 +23,7 @@ pub fn reference_markdown() -> String {
 fn describe(page: &mut String, property: &Property) {
     let default = match property.default {
         Fallback::Required => "none: it must be set".to_owned(),
-        Fallback::Value(text) => format!("`{text}`"),
+        Fallback::Value(text) => format!("`{}`", as_written(text)),
         Fallback::Words(words) => words.to_owned(),
     };
     // Writing to a String cannot fail.
@@ -35,8 +35,16 @@ fn describe(page: &mut String, property: &Property) {
         property.kind.describe(),
         default,
         property.name,
-        property.example,
+        as_written(property.example),
     );
+}
+
+/// A value as it stands in a file: words in quotes.
+fn as_written(text: &str) -> String {
+    match super::Setting::from_text(text) {
+        super::Setting::Text(word) if !text.starts_with('"') => format!("\"{word}\""),
+        _ => text.to_owned(),
+    }
 }
 
 const INTRODUCTION: &str = "\

@@ -4,13 +4,13 @@
 use std::sync::LazyLock;
 
 use super::property::{Fallback, Group, Kind, Property};
-use super::topics;
+use super::shared;
 
 /// Every property, by group.
 pub fn properties() -> &'static [Property] {
     static ALL: LazyLock<Vec<Property>> = LazyLock::new(|| {
         let mut all = PROPERTIES.to_vec();
-        all.extend(topics::properties());
+        all.extend(shared::properties());
         all.sort_by_key(|property| property.group);
         all
     });
@@ -80,12 +80,8 @@ const PROPERTIES: &[Property] = &[
         "Where a controller keeps the metadata log, best on a disk without much other traffic."),
     property("log.journal.file.bytes", Storage, bytes(1 << 20, 4 * GIB), Value("67108864"), "\"128MiB\"",
         "The size of a file of the journal that makes the writes of many partitions durable together. Each log directory keeps a few of them."),
-    property("log.journal.max.append.bytes", Storage, bytes(0, GIB), Value("262144"), "\"256KiB\"",
-        "Appends larger than this sync their segment instead of going through the journal."),
     property("log.retention.check.interval.ms", Storage, millis(100, 24 * HOUR_MS), Value("300000"), "\"5m\"",
         "How often segments are looked at for deletion by time and size."),
-    property("num.recovery.threads.per.data.dir", Storage, integer(1, 256), Value("2"), "4",
-        "How many logs of one directory are opened at a time at start."),
     property("log.dir.free.bytes.min", Storage, bytes(0, i64::MAX), Value("104857600"), "\"1GiB\"",
         "A log directory on a disk with less room than this refuses writes with a retryable error, and goes on serving reads."),
 
@@ -95,32 +91,14 @@ const PROPERTIES: &[Property] = &[
         "How often the leader of the quorum lets the others hear of it. At most a third of the election timeout."),
     property("controller.quorum.request.timeout.ms", Controllers, millis(100, 600_000), Value("5000"), "5000",
         "How long a controller waits for another one's answer."),
-    property("metadata.log.max.records.between.snapshots", Controllers, integer(100, 100_000_000), Value("50000"), "50000",
-        "After so many metadata records a snapshot is taken and the log before it is dropped."),
-    property("leader.imbalance.check.interval.seconds", Controllers, integer(1, 86_400), Value("5"), "5",
-        "How often the controller looks for partitions whose preferred leader is in sync and does not lead, when `auto.leader.rebalance.enable` is set."),
-    property("auto.leader.rebalance.enable", Controllers, Kind::Boolean, Value("true"), "false",
-        "Whether leadership goes back to the preferred replica by itself, once it is in sync."),
-    property("max.partitions", Controllers, integer(1, 10_000_000), Value("200000"), "200000",
-        "How many partitions the cluster may have in all."),
+    property("metadata.log.max.records.between.snapshots", Controllers, integer(100, 100_000_000), Value("10000"), "10000",
+        "After so many changes of the metadata a snapshot is taken and the log before it is dropped."),
 
-    property("broker.heartbeat.interval.ms", Brokers, millis(10, 60_000), Value("500"), "500",
-        "How often a broker reports to the active controller."),
-    property("broker.session.timeout.ms", Brokers, millis(50, 3_600_000), Value("3000"), "3000",
-        "A broker that was silent for so long is fenced and loses its leaderships. One whose process dies is fenced at once."),
     property("controlled.shutdown.timeout.ms", Brokers, millis(0, HOUR_MS), Value("20000"), "\"20s\"",
         "How long a stopping broker waits for its leaderships to be handed over before it stops all the same."),
-    property("producer.id.expiration.ms", Brokers, millis(1000, i64::MAX), Value("86400000"), "\"1d\"",
-        "How long a partition remembers an idempotent producer that sends nothing."),
-    property("request.timeout.ms", Brokers, millis(100, HOUR_MS), Value("30000"), "\"30s\"",
-        "How long a request may wait for replication when it does not say so itself."),
 
-    property("replica.lag.time.max.ms", Replication, millis(50, HOUR_MS), Value("10000"), "10000",
-        "A follower that has not caught up with its leader for so long is dropped from the ISR. One whose connection breaks is dropped sooner."),
     property("replica.fetch.response.max.bytes", Replication, bytes(1 << 16, GIB), Value("10485760"), "\"10MiB\"",
         "How many bytes a follower lets be under way to it from one leader."),
-    property("replica.fetch.backoff.ms", Replication, millis(1, 60_000), Value("100"), "100",
-        "The pause before a broken replication stream is opened anew; it grows up to ten times of this."),
 
     property("num.io.threads", Limits, integer(0, 1024), Value("0"), "8",
         "How many threads own partitions; each partition belongs to one. 0 means one a processor."),
@@ -128,12 +106,8 @@ const PROPERTIES: &[Property] = &[
         "How many threads serve connections. 0 means one a processor."),
     property("queued.max.requests", Limits, integer(1, 1_000_000), Value("1024"), "1024",
         "How many requests may wait for a thread that owns partitions. A full queue refuses, and the client tries again."),
-    property("queued.max.request.bytes", Limits, bytes(1 << 20, i64::MAX), Value("268435456"), "\"256MiB\"",
-        "How many bytes of requests may wait in all before requests are refused, for the client to try again."),
-    property("max.connections", Limits, integer(1, 10_000_000), Value("10000"), "10000",
-        "How many connections the GRPC listener holds at a time."),
-    property("fetch.max.bytes", Limits, bytes(1024, GIB), Value("57671680"), "\"55MiB\"",
-        "The most bytes that one fetch returns, whatever it asks for; one batch is returned even when it is larger."),
+    property("socket.request.max.bytes", Limits, bytes(1 << 20, GIB), Value("104857600"), "\"100MiB\"",
+        "The largest request that is read. No record batch may be larger than a quarter of it, whatever `max.message.bytes` says."),
 
     property("offsets.topic.replication.factor", Accepted, integer(1, 32_767), Value("3"), "3",
         "The replicas of the topic that will hold the offsets of consumer groups. Without effect yet."),

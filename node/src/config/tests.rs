@@ -22,14 +22,14 @@ fn the_smallest_file_is_enough() {
     assert_eq!(config.storage.metadata_dir, PathBuf::from("/etc/vltava/data/__metadata"));
     assert_eq!(config.listeners.get(ListenerName::Grpc), Some(&Address::new("127.0.0.1", 7092)));
     assert_eq!(config.advertised.get(ListenerName::Controller), Some(&Address::new("127.0.0.1", 7093)));
-    assert_eq!(config.broker.heartbeat_interval, Duration::from_millis(500));
-    assert_eq!(config.broker.session_timeout, Duration::from_secs(3));
+    assert_eq!(config.cluster.broker_heartbeat_interval_ms, 500);
+    assert_eq!(config.cluster.broker_session_timeout_ms, 3_000);
     assert_eq!(config.controller.election_timeout, Duration::from_secs(1));
-    assert_eq!(config.replication.lag_time_max, Duration::from_secs(10));
     assert!(config.limits.io_threads >= 1 && config.limits.network_threads >= 1);
-    assert!(config.controller.auto_leader_rebalance);
-    assert_eq!(config.topics.num_partitions, 1);
-    assert_eq!(config.topics.configs, BTreeMap::new());
+    assert!(config.cluster.auto_leader_rebalance);
+    assert_eq!(config.cluster.num_partitions, 1);
+    assert_eq!(config.topics, TopicConfig::default());
+    assert_eq!(config.shared, BTreeMap::new());
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 
@@ -44,12 +44,15 @@ listeners = ["KAFKA://127.0.0.1:9093", "GRPC://127.0.0.1:17093", "CONTROLLER://1
 offsets.topic.replication.factor = 3
 log.retention.ms = "2d"
 log.cleanup.policy = "delete"
+num.partitions = 6
 "#;
     let config = parse(text).unwrap();
     assert_eq!(config.voters.len(), 3);
     assert_eq!(config.storage.log_dirs, [PathBuf::from("/data/2")]);
-    assert_eq!(config.topics.configs["retention.ms"], "172800000");
-    assert_eq!(config.topics.configs["cleanup.policy"], "delete");
+    assert_eq!(config.shared["log.retention.ms"], "172800000");
+    assert_eq!(config.shared["log.cleanup.policy"], "delete");
+    assert_eq!(config.topics.retention_ms, Some(172_800_000));
+    assert_eq!(config.cluster.num_partitions, 6);
     assert!(config.warnings[0].contains("KAFKA"), "{:?}", config.warnings);
 }
 
@@ -63,7 +66,7 @@ fn every_error_is_told_at_once_with_its_line_and_what_to_do() {
         [
             "node.toml:2: broker.rcak: no property has this name; did you mean `broker.rack`?",
             "node.toml:3: process.roles: \"brokr\" is not known; did you mean \"broker\"?",
-            "node.toml:4: num.partitions: 0 is out of range; write a whole number from 1 to 100000",
+            "node.toml:4: num.partitions: is the number 0; write an integer from 1 to 100000",
             "node.toml: controller.quorum.voters: is missing; add it, as in `controller.quorum.voters = \
              [\"1@10.0.0.1:7093\", \"2@10.0.0.2:7093\", \"3@10.0.0.3:7093\"]`",
             "node.toml: log.dirs: is missing; add it, as in `log.dirs = [\"/var/lib/vltava/data\"]`",
@@ -94,6 +97,13 @@ fn parts_that_do_not_fit_together_are_errors() {
         ("listeners = [\"PLAINTEXT://h:1\"]", "is no listener's name"),
         ("zookeeper.connect = \"h:2181\"", "docs/configuration.md lists all names"),
         ("log.retention.ms = 1.5", "is a fraction"),
+        (
+            "log.retention.ms = \"7 weeks\"",
+            "write an integer of at least 0, or -1 for no limit, or a duration",
+        ),
+        ("num.partitions = \"3\"", "write 3 without quotes"),
+        ("unclean.leader.election.enable = \"true\"", "write true or false"),
+        ("log.message.timestamp.type = \"CreatTime\"", "one of CreateTime, LogAppendTime"),
     ];
     for (line, expected) in cases {
         let said = complaint(&format!("{MINIMAL}{line}\n"));
