@@ -1,7 +1,6 @@
 //! What a broker is told at its start. The config file is another crate's concern.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +32,6 @@ pub struct BrokerOptions {
     pub rack: Option<String>,
     /// `log.dirs`: at least one.
     pub log_dirs: Vec<PathBuf>,
-    /// Where the gRPC listener binds.
-    pub grpc_listen: SocketAddr,
     /// What is told to clients and peers.
     pub advertised: Vec<AdvertisedEndpoint>,
     /// `HOST:PORT` of the configured controllers.
@@ -45,10 +42,6 @@ pub struct BrokerOptions {
     pub shard_queue: usize,
     /// `message.max.bytes`: the largest record batch, in bytes.
     pub max_batch_bytes: usize,
-    /// `broker.heartbeat.interval.ms`.
-    pub heartbeat_interval: Duration,
-    /// `broker.session.timeout.ms`.
-    pub session_timeout: Duration,
     /// `replica.lag.time.max.ms`.
     pub replica_lag_max: Duration,
     /// How many bytes a leader may have under way to one following broker.

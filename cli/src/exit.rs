@@ -43,7 +43,8 @@ Exit codes:
   4   what was to be made exists already
   5   no server could be reached, or none answered in time
   64+ a server ended itself: 70 metadata replay, 71 metadata storage, 72 raft, 73 log directories,
-      74 data of another cluster or node, 75 node.id in use, 76 lost task, 77 bug";
+      74 data of another cluster or node, 75 node.id in use, 76 lost task, 77 bug,
+      78 controller, 79 broker";
 
 /// An error for people, with the exit code for scripts.
 #[derive(Debug)]

@@ -99,7 +99,7 @@ mod tests {
             assert_eq!(port(ListenerName::Http), 8092 + i);
             assert_eq!(config.storage.log_dirs, [Path::new(&format!("/base/node{}", i + 1))]);
             assert_eq!(config.voters.len(), 3);
-            assert_eq!(config.topics.default_replication_factor, 3);
+            assert_eq!(config.cluster.default_replication_factor, 3);
             assert_eq!(config.warnings, Vec::<String>::new());
         }
     }

@@ -103,11 +103,20 @@ async fn wait_ready(nodes: &[NodeHandle]) {
     }
 }
 
-/// All nodes at the same time: none of them has a successor to wait for.
+/// All brokers at the same time, then all controllers: brokers need a quorum until the last of them has stopped.
 async fn stop(nodes: Vec<NodeHandle>) {
-    let mut stopping = tokio::task::JoinSet::new();
-    nodes.into_iter().for_each(|node| drop(stopping.spawn(node.stop())));
-    stopping.join_all().await;
+    let mut brokers = tokio::task::JoinSet::new();
+    for mut node in nodes {
+        brokers.spawn(async move {
+            node.stop_broker().await;
+            node
+        });
+    }
+    let mut controllers = tokio::task::JoinSet::new();
+    for node in brokers.join_all().await {
+        controllers.spawn(node.stop());
+    }
+    controllers.join_all().await;
 }
 
 fn introduction(args: &DevArgs, nodes: &[NodeHandle]) -> String {

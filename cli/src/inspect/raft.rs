@@ -12,6 +12,7 @@ use vltava_proto::v1::{MetadataEntry, MetadataRecord, MetadataSnapshot, metadata
 use vltava_raft_store::{Inspection, OpenError, RaftEntry, StoredSnapshot};
 
 use super::image::ImageView;
+use super::judge;
 use crate::exit::{CliError, CliResult, Failure};
 use crate::output::{self, Format, Rows, or_dash};
 
@@ -120,12 +121,7 @@ pub fn run(args: &RaftArgs, format: Format) -> CliResult {
         entries: entries.iter().map(|entry| describe_entry(entry, args.records)).collect(),
     };
     output::print(format, &view, table)?;
-    damaged(view.damage.as_deref())
-}
-
-/// What is damaged is shown, and is an error all the same.
-fn damaged(damage: Option<&str>) -> CliResult {
-    damage.map_or(Ok(()), |damage| Err(CliError::failed(format!("the Raft log is damaged: {damage}"))))
+    judge(&args.directory, view.damage.as_deref())
 }
 
 /// Looks at the Raft directory that `directory` is, or has in it.
@@ -267,7 +263,7 @@ pub fn image(args: &ImageArgs, format: Format) -> CliResult {
     let inspection = open(&args.directory)?;
     let (image, problem) = replay(&inspection, args.uncommitted)?;
     output::print(format, &ImageView::from(&image), ImageView::text)?;
-    damaged(inspection.damage.as_deref().or(problem.as_deref()))
+    judge(&args.directory, inspection.damage.as_deref().or(problem.as_deref()))
 }
 
 /// The newest whole snapshot and what comes after it; with what was wrong with an entry, if replay had to end there.

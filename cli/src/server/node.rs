@@ -2,19 +2,34 @@
 //!
 //! `server` runs one of these, `dev` several. Everything that a part needs is handed to it here.
 
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use vltava_broker::{Broker, BrokerHandle};
+use vltava_controller::{Controller, ControllerHandle};
 use vltava_model::NodeId;
 use vltava_node::bind::{self, BindError};
 use vltava_node::config::{Config, ListenerName, Listeners};
 use vltava_node::fatal::FatalHandler;
-use vltava_node::health::Health;
+use vltava_node::health::{Component, Health, Readiness};
 use vltava_node::http::{self, Pages};
-use vltava_node::metrics::Metrics;
+use vltava_node::metrics::{Metrics, Sample};
 use vltava_node::shutdown::Stages;
+
+use super::{figures, options};
+
+/// How often the parts are asked whether they are ready.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a broker may take to close after its leaderships are handed over.
+const CLOSE_BROKER: Duration = Duration::from_secs(30);
+/// How long a controller may take to close.
+const CLOSE_CONTROLLER: Duration = Duration::from_secs(20);
+/// How long pages that are being read keep the HTTP listener.
+const CLOSE_HTTP: Duration = Duration::from_secs(2);
 
 /// A node that did not start.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +37,41 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A listener could not be used.
+    #[error("a listener cannot be used: {0}")]
+    Listener(#[from] io::Error),
+    /// The controller did not start.
+    #[error("the controller did not start: {0}")]
+    Controller(#[from] vltava_controller::StartError),
+    /// The broker did not start.
+    #[error("the broker did not start: {0}")]
+    Broker(#[from] vltava_broker::StartError),
+    /// The broker's start broke off.
+    #[error("the broker did not start: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// A part that others look at until it is taken away to be stopped.
+struct Part<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Clone for Part<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Part<T> {
+    fn new(part: Option<T>) -> Self {
+        Self(Arc::new(Mutex::new(part)))
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
+    }
+
+    fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// A running node.
@@ -29,7 +79,12 @@ pub struct NodeHandle {
     id: NodeId,
     listeners: Listeners,
     health: Health,
+    components: Vec<Component>,
+    watchers: Vec<JoinHandle<()>>,
+    controller: Part<ControllerHandle>,
+    broker: Part<BrokerHandle>,
     http: Option<HttpServer>,
+    hand_over_limit: Duration,
 }
 
 struct HttpServer {
@@ -38,19 +93,66 @@ struct HttpServer {
 }
 
 /// Starts a node. Its listeners are open when this returns; `health()` tells when it does its work.
-pub async fn run_node(mut config: Config, _fatal: FatalHandler) -> Result<NodeHandle, StartError> {
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn run_node(mut config: Config, fatal: FatalHandler) -> Result<NodeHandle, StartError> {
     for warning in &config.warnings {
         tracing::warn!(node = %config.node_id, "{warning}");
     }
+    // All listeners first: a port in use should be said before anything is opened.
+    let http = open(&mut config, ListenerName::Http).await?;
+    let grpc = open(&mut config, ListenerName::Grpc).await?;
+    let control = open(&mut config, ListenerName::Controller).await?;
     let health = Health::new();
     let metrics = Metrics::new();
-    let http = open(&mut config, ListenerName::Http).await?;
-    let http =
-        http.map(|listener| serve_http(listener, Pages { health: health.clone(), metrics: metrics.clone() }));
-    for listener in config.listeners.iter() {
+    let pages = Pages { health: health.clone(), metrics: metrics.clone() };
+    let http = http.map(|listener| serve_http(listener, pages));
+    let mut components = Vec::new();
+    let mut watchers = Vec::new();
+
+    let controller = Part::new(match control {
+        None => None,
+        Some(listener) => Some(Controller::start(options::controller(&config, listener, &fatal)?).await?),
+    });
+    if controller.look(|_| ()).is_some() {
+        let component = health.component("controller");
+        components.push(component.clone());
+        let (watched, counted) = (controller.clone(), controller.clone());
+        watchers.push(watch(component, move || watched.look(ControllerHandle::readiness)));
+        metrics.source(move || counted.look(figures::controller).unwrap_or_default());
+    }
+
+    let broker = Part::new(match grpc {
+        None => None,
+        Some(listener) => {
+            let options = options::broker(&config, &listener, &fatal)?;
+            // Reading journals blocks.
+            Some(tokio::task::spawn_blocking(move || Broker::start(options, listener)).await??)
+        }
+    });
+    if broker.look(|_| ()).is_some() {
+        let component = health.component("broker");
+        components.push(component.clone());
+        let (watched, counted) = (broker.clone(), broker.clone());
+        watchers.push(watch(component, move || watched.look(BrokerHandle::ready)));
+        metrics.source(move || counted.look(figures::broker).unwrap_or_default());
+    }
+
+    for listener in config.listeners.iter().filter(|listener| listener.name != ListenerName::Kafka) {
         tracing::info!(node = %config.node_id, "listening on {listener}");
     }
-    Ok(NodeHandle { id: config.node_id, listeners: config.listeners, health, http })
+    Ok(NodeHandle {
+        id: config.node_id,
+        listeners: config.listeners,
+        health,
+        components,
+        watchers,
+        controller,
+        broker,
+        http,
+        hand_over_limit: config.broker.controlled_shutdown_timeout,
+    })
 }
 
 /// Opens a listener that the config has, and notes the port where the system was to choose one.
@@ -81,6 +183,24 @@ fn serve_http(listener: TcpListener, pages: Pages) -> HttpServer {
     HttpServer { stop, task }
 }
 
+/// Reports what a part says of itself, until the part is gone.
+fn watch(
+    component: Component,
+    ask: impl Fn() -> Option<Result<(), String>> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
+        loop {
+            ticks.tick().await;
+            match ask() {
+                Some(Ok(())) => component.set(Readiness::Ready),
+                Some(Err(reason)) => component.set(Readiness::NotReady(reason)),
+                None => return,
+            }
+        }
+    })
+}
+
 impl NodeHandle {
     /// The node's number.
     pub fn id(&self) -> NodeId {
@@ -97,15 +217,28 @@ impl NodeHandle {
         &self.health
     }
 
-    /// Stops it: leadership is handed over first, then the broker, the controller and HTTP end.
-    pub async fn stop(self) {
-        let Self { http, .. } = self;
-        let ends = Stages::new().then("closing HTTP", Duration::from_secs(2), async {
-            if let Some(HttpServer { stop, task }) = http {
+    /// Stops its broker: leaderships are handed over first. The node is not ready from here on.
+    pub async fn stop_broker(&mut self) {
+        self.watchers.drain(..).for_each(|watcher| watcher.abort());
+        self.components.iter().for_each(|component| component.not_ready("stopping"));
+        let Some(broker) = self.broker.take() else { return };
+        let limit = self.hand_over_limit + CLOSE_BROKER;
+        Stages::new().then("handing over and closing the broker", limit, broker.shutdown()).run().await;
+    }
+
+    /// Stops it: the broker, then the controller, then HTTP.
+    pub async fn stop(mut self) {
+        self.stop_broker().await;
+        let mut stages = Stages::new();
+        if let Some(controller) = self.controller.take() {
+            stages = stages.then("closing the controller", CLOSE_CONTROLLER, controller.shutdown());
+        }
+        if let Some(HttpServer { stop, task }) = self.http.take() {
+            stages = stages.then("closing HTTP", CLOSE_HTTP, async {
                 let _ = stop.send(());
                 let _ = task.await;
-            }
-        });
-        ends.run().await;
+            });
+        }
+        stages.run().await;
     }
 }
