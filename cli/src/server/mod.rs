@@ -1,10 +1,8 @@
 //! `vltava server`: one node as a process. Reads the config file, starts logs, runs the node, stops it in order.
 
 mod figures;
-mod figures;
 mod node;
 mod options;
-mod parts;
 
 use std::path::PathBuf;
 use std::time::Duration;

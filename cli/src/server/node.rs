@@ -17,7 +17,7 @@ use vltava_node::config::{Config, ListenerName, Listeners};
 use vltava_node::fatal::FatalHandler;
 use vltava_node::health::{Component, Health, Readiness};
 use vltava_node::http::{self, Pages};
-use vltava_node::metrics::{Metrics, Sample};
+use vltava_node::metrics::Metrics;
 use vltava_node::shutdown::Stages;
 
 use super::{figures, options};
@@ -126,7 +126,7 @@ pub async fn run_node(mut config: Config, fatal: FatalHandler) -> Result<NodeHan
     let broker = Part::new(match grpc {
         None => None,
         Some(listener) => {
-            let options = options::broker(&config, &listener, &fatal)?;
+            let options = options::broker(&config, &fatal);
             // Reading journals blocks.
             Some(tokio::task::spawn_blocking(move || Broker::start(options, listener)).await??)
         }

@@ -14,6 +14,8 @@ use vltava_node::fatal::{Fatal, FatalHandler};
 
 /// A request carries at most so many of the largest batches: producers of several partitions share a message.
 const BATCHES_PER_REQUEST: usize = 4;
+/// Shards beyond this bring nothing: the journal syncs for all of them.
+const SHARDS_MAX: usize = 4;
 
 /// The options of the node's controller, which serves on `listener`.
 pub fn controller(
@@ -59,22 +61,19 @@ fn settings(config: &Config) -> ControllerSettings {
     }
 }
 
-/// The options of the node's broker, which serves on `listener`.
-pub fn broker(config: &Config, listener: &TcpListener, fatal: &FatalHandler) -> io::Result<BrokerOptions> {
+/// The options of the node's broker.
+pub fn broker(config: &Config, fatal: &FatalHandler) -> BrokerOptions {
     let fatal = fatal.clone();
-    Ok(BrokerOptions {
+    BrokerOptions {
         node_id: config.node_id,
         cluster_id: config.cluster_id,
         rack: config.rack.clone(),
         log_dirs: config.storage.log_dirs.clone(),
-        grpc_listen: listener.local_addr()?,
         advertised: advertised(config),
         controllers: config.voters.iter().map(|voter| voter.address.to_string()).collect(),
-        shards: config.limits.io_threads,
+        shards: config.limits.io_threads.min(SHARDS_MAX),
         shard_queue: config.limits.queued_max_requests,
         max_batch_bytes: config.limits.request_max_bytes / BATCHES_PER_REQUEST,
-        heartbeat_interval: Duration::from_millis(config.cluster.broker_heartbeat_interval_ms),
-        session_timeout: Duration::from_millis(config.cluster.broker_session_timeout_ms),
         replica_lag_max: Duration::from_millis(config.cluster.replica_lag_time_max_ms),
         replica_window_bytes: config.broker.replica_fetch_response_max_bytes,
         retention_interval: config.storage.retention_check_interval,
@@ -83,7 +82,7 @@ pub fn broker(config: &Config, listener: &TcpListener, fatal: &FatalHandler) -> 
         static_configs: BTreeMap::clone(&config.shared),
         journal_file_bytes: config.storage.journal_file_bytes,
         fatal: Arc::new(move |why| fatal.die(Fatal::Broker, why)),
-    })
+    }
 }
 
 /// What clients and other brokers are told.
@@ -121,7 +120,7 @@ log.retention.ms = "1d"
         let config = Config::parse("f", Path::new("/base"), FILE).unwrap();
         let fatal = FatalHandler::hook(|_, _| {});
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let broker = broker(&config, &listener, &fatal).unwrap();
+        let broker = broker(&config, &fatal);
         assert_eq!(broker.node_id.get(), 2);
         assert_eq!(broker.controllers, ["a:7093", "127.0.0.1:7093"]);
         assert_eq!(broker.static_configs["log.retention.ms"], "86400000");
