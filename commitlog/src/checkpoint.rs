@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::storage::Storage;
+use crate::storage::{Storage, parent_of};
 
 const MAGIC: &[u8; 4] = b"VLTC";
 const HEADER_BYTES: usize = 16;
@@ -64,7 +64,7 @@ pub fn write_checkpoint(
     payload: &[u8],
 ) -> io::Result<()> {
     assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a checkpoint of {} bytes", payload.len());
-    let parent = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    let parent = parent_of(path).ok_or(ErrorKind::InvalidInput)?;
     let temporary = temporary(path)?;
     let bytes = encode(kind, version, payload);
     let written = storage.create(&temporary).and_then(|file| {
@@ -103,7 +103,7 @@ pub fn read_checkpoint(
 /// # Errors
 /// What the disk says.
 pub fn remove_checkpoint(storage: &dyn Storage, path: &Path) -> io::Result<bool> {
-    let parent = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    let parent = parent_of(path).ok_or(ErrorKind::InvalidInput)?;
     match storage.remove(path) {
         Ok(()) => storage.sync_dir(parent).map(|()| true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),

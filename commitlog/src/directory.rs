@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, NodeId, PartitionIndex, TopicPartition};
 
 use crate::checkpoint::{CheckpointKind, read_checkpoint, remove_checkpoint, write_checkpoint};
-use crate::storage::{Storage, StorageLock};
+use crate::storage::{Storage, StorageLock, create_dir_durably};
 
 pub use identity::{DirectoryError, Identity};
 
@@ -58,10 +58,7 @@ impl LogDirectory {
         fresh: DirectoryId,
     ) -> Result<Self, DirectoryError> {
         let disk = |action| move |source| DirectoryError::Io { action, path: path.to_owned(), source };
-        storage.create_dir_all(path).map_err(disk("create"))?;
-        if let Some(parent) = path.parent() {
-            storage.sync_dir(parent).map_err(disk("sync the parent of"))?;
-        }
+        create_dir_durably(&*storage, path).map_err(disk("create"))?;
         let Some(lock) = storage.lock(&path.join(LOCK)).map_err(disk("lock"))? else {
             return Err(DirectoryError::InUse { path: path.to_owned() });
         };
@@ -72,6 +69,8 @@ impl LogDirectory {
                 storage.remove_dir_all(&path.join(name)).map_err(disk("finish a deletion in"))?;
             }
         }
+        // Whatever an earlier process made and did not come to sync.
+        storage.sync_dir(path).map_err(disk("sync"))?;
         let path = path.to_owned();
         Ok(Self { path, storage, identity, left_cleanly, offline: OnceLock::new(), _lock: lock })
     }
@@ -146,9 +145,9 @@ impl LogDirectory {
     /// What the disk says.
     pub fn create_partition(&self, partition: TopicPartition) -> io::Result<PathBuf> {
         let path = self.partition_path(partition);
+        // A name that was there at the start was synced then.
         if !self.storage.exists(&path)? {
-            self.storage.create_dir_all(&path)?;
-            self.storage.sync_dir(&self.path)?;
+            create_dir_durably(&*self.storage, &path)?;
         }
         Ok(path)
     }

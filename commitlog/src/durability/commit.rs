@@ -88,11 +88,11 @@ impl Committer {
             }
             // A failure of the other thread's counts as well.
             let outcome = outcome.and_then(|()| self.shared.check());
-            self.entries.clear();
             for (done, reservation) in self.waiting.drain(..) {
                 drop(reservation);
                 done(outcome.clone());
             }
+            self.entries.clear();
         }
         if self.shared.room().stage == Stage::Closing && self.shared.check().is_ok() {
             self.seal();

@@ -35,8 +35,9 @@ pub enum EntryBody {
         /// The file that holds them; the journal syncs it before it forgets the bytes.
         segment: Arc<dyn StorageFile>,
     },
-    /// The log is about to be cut at `to`. The log cuts its segments, durably, when this is done and not before: a cut
-    /// that outlived a crash without its frame would look like a loss.
+    /// The log is cut at `to`. Making that durable in the segments is the log's own business, the journal does not
+    /// sync for it; this frame voids earlier ones. A log that cuts before this is done keeps a durable note of the
+    /// cut, or else what outlives a crash without this frame would look like a loss.
     Truncate {
         /// The new end of the log.
         to: Offset,

@@ -10,8 +10,8 @@
 //! Rules that hold for its users:
 //! - Bytes are in the segment (a buffered write) before they are submitted; the segment's name is synced by then.
 //! - One partition's entries are submitted in order, by its one writer.
-//! - A log is cut only while none of its submissions is under way, and only when its [`EntryBody::Truncate`] is done;
-//!   so with deletion and [`EntryBody::Delete`].
+//! - A log is cut or deleted only while none of its submissions is under way; see [`EntryBody::Truncate`] and
+//!   [`EntryBody::Delete`].
 //! - After a restart every recovered frame is applied, in order, whatever the recovery point says: an append whose
 //!   bytes the segment has already is written again in place (the cache may show what the disk lost), any other cuts
 //!   the log at its base offset first. What was touched is synced, then [`Journal::replay_done`] is called: until then

@@ -30,7 +30,8 @@ pub struct JournalOptions {
     pub queue_bytes_max: u64,
     /// How long a group waits for room before the disk counts as failed.
     pub stall_max: Duration,
-    /// A random number, used when the journal is made: see `docs/formats.md`.
+    /// A random number, kept in the files from when the journal is made: by it groups are told from bytes that a client
+    /// chose.
     pub fresh_salt: u64,
 }
 

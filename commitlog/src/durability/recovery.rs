@@ -18,7 +18,7 @@ use super::entry::{RecoveredBody, RecoveredFrame};
 use super::error::{RecoverError, corrupt, failed};
 use super::file::{JournalFile, SUFFIX};
 use super::format::{self, FILE_HEADER_BYTES, FileHeader, GroupHeader, Malformed, SECTOR_BYTES};
-use crate::storage::{Storage, StorageFile};
+use crate::storage::{Storage, StorageFile, create_dir_durably};
 
 /// A larger file is none of ours.
 const FILE_BYTES_MAX: u64 = 4 << 30;
@@ -238,10 +238,7 @@ pub(super) fn resume(
     fresh_salt: u64,
 ) -> Result<Resumed, RecoverError> {
     let dir = &recovered.dir;
-    storage.create_dir_all(dir).map_err(failed("creating", dir))?;
-    if let Some(parent) = dir.parent() {
-        storage.sync_dir(parent).map_err(failed("syncing", parent))?;
-    }
+    create_dir_durably(&**storage, dir).map_err(failed("creating", dir))?;
     for path in &recovered.unfinished {
         storage.remove(path).map_err(failed("removing", path))?;
     }

@@ -96,5 +96,32 @@ pub trait StorageFile: Send + Sync {
     }
 }
 
+/// Makes sure that a directory is there, durably: what had to be created on the way to it is synced as well.
+///
+/// # Errors
+/// What the disk says.
+pub fn create_dir_durably(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in dir.ancestors().skip(1).filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        if storage.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    storage.create_dir_all(dir)?;
+    // The directory's own name may be left unsynced from an attempt that was interrupted.
+    for created in missing.into_iter().rev().chain([dir]) {
+        if let Some(parent) = parent_of(created) {
+            storage.sync_dir(parent)?;
+        }
+    }
+    Ok(())
+}
+
+/// The directory that holds `path`'s last name; `None` when it has none.
+pub(crate) fn parent_of(path: &Path) -> Option<&Path> {
+    path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
 #[cfg(test)]
 mod suite;

@@ -140,7 +140,8 @@ impl StorageFile for RealFile {
         }
         // Asks for all the room at once, so that a full disk is noticed before anything is written. The file keeps its
         // length until the zeroes are there. Not every file system can do this, and none has to.
-        match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, pos, len - pos) {
+        let allocate = || rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, pos, len - pos);
+        match rustix::io::retry_on_intr(allocate) {
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }

@@ -131,6 +131,17 @@ fn a_missing_file_is_an_error() {
 }
 
 #[test]
+fn a_missing_file_is_noticed_among_empty_ones_too() {
+    let (storage, paths) = three_files();
+    let journal = start(&storage, tiny());
+    journal.replay_done();
+    journal.close().unwrap();
+    assert_eq!(frames(&storage).unwrap(), 0);
+    storage.remove(&paths[1]).unwrap();
+    assert!(matches!(frames(&storage), Err(RecoverError::Corrupt { .. })));
+}
+
+#[test]
 fn a_later_format_is_refused_by_its_version() {
     let (storage, path) = filled();
     let file = storage.open(&path).unwrap();

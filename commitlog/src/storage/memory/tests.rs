@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::super::suite;
+use super::super::{create_dir_durably, suite};
 use super::*;
 
 fn path(name: &str) -> PathBuf {
@@ -134,6 +134,16 @@ fn a_full_disk_takes_what_fits() {
     assert_eq!(file.allocate_zeroed(6).err().map(|error| error.kind()), Some(ErrorKind::StorageFull));
     storage.set_capacity(Some(6));
     file.allocate_zeroed(6).unwrap();
+}
+
+#[test]
+fn a_directory_is_durable_with_all_that_leads_to_it() {
+    let storage = MemoryStorage::new();
+    let dir = Path::new("/a/b/c");
+    create_dir_durably(&storage, dir).unwrap();
+    assert!(storage.survivor(&mut rng(1), CrashMode::LoseUnsynced).exists(dir).unwrap());
+    create_dir_durably(&storage, Path::new("relative")).unwrap();
+    assert!(storage.survivor(&mut rng(1), CrashMode::LoseUnsynced).exists(Path::new("relative")).unwrap());
 }
 
 #[test]
