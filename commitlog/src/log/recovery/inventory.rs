@@ -78,8 +78,8 @@ impl Inventory {
         self.others.contains(&(base, kind.suffix()))
     }
 
-    /// Removes files that belong to no segment, indexes of the active segment, and snapshots from after `scanned_from`,
-    /// which may be of records that are gone.
+    /// Removes what was left over behind `scanned_from`: files that belong to no segment, indexes of the active segment,
+    /// and snapshots, which may be of records that are gone. What lies before it belongs to damage, if to no segment.
     pub(crate) fn remove_left_over(
         &mut self,
         home: &Home,
@@ -90,7 +90,7 @@ impl Inventory {
         for (base, suffix) in &self.others {
             let is_known = segments.binary_search_by_key(base, |segment| segment.base()).is_ok();
             let is_index = *suffix != FileKind::Check.suffix();
-            if !is_known || (is_index && Some(*base) == active) {
+            if (!is_known && *base >= scanned_from) || (is_index && Some(*base) == active) {
                 match home.storage.remove(&home.dir.join(format!("{:020}{suffix}", base.get()))) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}

@@ -143,12 +143,19 @@ impl Segment {
     }
 
     /// The open files, opening them if need be.
-    pub(crate) fn files(&self) -> io::Result<Arc<SegmentFiles>> {
+    pub(crate) fn files(&self) -> Result<Arc<SegmentFiles>, SegmentError> {
         let mut slot = self.lock_files();
         if let Some(files) = &*slot {
             return Ok(files.clone());
         }
-        let files = SegmentFiles::open(&self.home, self.base, self.names_synced.clone())?;
+        let files = match SegmentFiles::open(&self.home, self.base, self.names_synced.clone()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let has_log = self.home.storage.exists(&self.home.path(self.base, FileKind::Log))?;
+                let missing = if has_log { FileKind::Check } else { FileKind::Log };
+                return Err(self.damage(missing, 0, self.base, "the file is missing").into());
+            }
+            files => files?,
+        };
         *slot = Some(files.clone());
         Ok(files)
     }

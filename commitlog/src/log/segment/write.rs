@@ -113,7 +113,7 @@ impl Segment {
     }
 
     /// Writes, without syncing, where the log was cut lately.
-    pub(crate) fn note_cuts(&self, cuts: &Cuts) -> io::Result<()> {
+    pub(crate) fn note_cuts(&self, cuts: &Cuts) -> Result<(), SegmentError> {
         if self.read_state().on_disk {
             let note = check::encode_cuts(self.seed, cuts);
             self.files()?.check.write_all_at(check::HEADER_BYTES as u64, &[IoSlice::new(&note)])?;

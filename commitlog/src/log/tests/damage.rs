@@ -1,1 +1,206 @@
-//! t
+//! No damaged byte is served or cut away in silence.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use vltava_model::batch::Batch;
+use vltava_model::{Offset, PartitionIndex, TopicPartition};
+
+use crate::log::testing::{batch_at, place};
+use crate::log::*;
+use crate::storage::{CrashMode, MemoryStorage, Storage};
+
+const DIR: &str = "/logs/topic-0";
+
+fn config() -> LogConfig {
+    LogConfig { segment_bytes: 400, index_interval_bytes: 100, retention_ms: None, ..LogConfig::default() }
+}
+
+/// A log that was closed cleanly, what it held, and its recovery point.
+fn closed() -> (MemoryStorage, Vec<Batch>, Offset) {
+    let storage = MemoryStorage::new();
+    let mut log = Log::open(place(Arc::new(storage.clone())), config(), RecoveryInput::default()).unwrap();
+    let batches: Vec<Batch> = (0..10).map(|n| batch_at(n * 3, 1 + n as u32 / 4, 3)).collect();
+    for batch in &batches {
+        log.append(batch, 5).unwrap();
+    }
+    log.advance_log_start(Offset::new(2)).unwrap();
+    let point = log.close_clean().unwrap();
+    (storage, batches, point)
+}
+
+fn open(storage: &MemoryStorage, point: Offset, clean: bool) -> Result<Log, RecoveryError> {
+    let input = RecoveryInput { recovery_point: Some(point), clean, now_ms: 5, ..RecoveryInput::default() };
+    Log::open(place(Arc::new(storage.clone())), config(), input)
+}
+
+/// Reads everything in small and in large pieces; what is read must be right. Tells whether something was refused.
+fn read_all(log: &Log, expected: &[Batch]) -> bool {
+    let reader = log.reader();
+    let mut was_refused = false;
+    for bytes_max in [1, 250] {
+        for from in log.log_start().get()..log.log_end().get() {
+            match reader.read(Offset::new(from), bytes_max, log.log_end()) {
+                Ok(read) => {
+                    assert!(read.first <= Offset::new(from) && read.end > Offset::new(from));
+                    let first = from as usize / 3;
+                    let batches = Batch::split(read.bytes, usize::MAX).unwrap();
+                    assert_eq!(batches[..], expected[first..first + batches.len()]);
+                }
+                Err(ReadError::Corrupt(_)) => was_refused = true,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+    for timestamp in (990..1040).step_by(7) {
+        match reader.offset_for_timestamp(timestamp, log.log_end()) {
+            Ok(hit) => {
+                let naive = (log.log_start().get()..30).find(|offset| 1000 + *offset as i64 >= timestamp);
+                assert_eq!(hit.map(|hit| hit.offset.get()), naive);
+            }
+            Err(ReadError::Corrupt(_)) => was_refused = true,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    was_refused
+}
+
+fn names(storage: &MemoryStorage) -> Vec<PathBuf> {
+    storage.list(Path::new(DIR)).unwrap().into_iter().map(|name| Path::new(DIR).join(name)).collect()
+}
+
+fn is_needed(path: &Path) -> bool {
+    let suffix = path.extension().and_then(|suffix| suffix.to_str());
+    matches!(suffix, Some("log" | "check")) || path.ends_with("log-state")
+}
+
+#[test]
+fn every_flipped_bit_of_every_file_is_noticed_or_harmless() {
+    let (whole, batches, point) = closed();
+    let paths = names(&whole);
+    assert!(paths.len() > 10);
+    for path in paths {
+        for byte in 0..whole.open(&path).unwrap().len().unwrap() {
+            for clean in [true, false] {
+                let storage = whole.survivor(&mut StdRng::seed_from_u64(0), CrashMode::Kill);
+                storage.flip_bit(&path, byte, (byte % 8) as u8);
+                match open(&storage, point, clean) {
+                    Ok(log) => {
+                        assert_eq!((log.log_start(), log.log_end()), (Offset::new(2), Offset::new(30)));
+                        let epochs: Vec<u32> =
+                            log.epochs().entries().iter().map(|(epoch, _)| epoch.get()).collect();
+                        assert_eq!(epochs, [1, 2, 3], "{} byte {byte}", path.display());
+                        read_all(&log, &batches);
+                    }
+                    Err(RecoveryError::Corrupt(_)) => {
+                        assert!(is_needed(&path), "{} byte {byte}", path.display())
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_batch_is_refused_where_it_is_read() {
+    let (storage, batches, point) = closed();
+    for path in
+        names(&storage).into_iter().filter(|path| path.extension().is_some_and(|suffix| suffix == "log"))
+    {
+        let len = storage.open(&path).unwrap().len().unwrap();
+        for byte in 0..len {
+            storage.flip_bit(&path, byte, (byte % 8) as u8);
+            if let Ok(log) = open(&storage, point, true) {
+                assert!(read_all(&log, &batches), "{} byte {byte} was served", path.display());
+            }
+            storage.flip_bit(&path, byte, (byte % 8) as u8);
+        }
+    }
+}
+
+#[test]
+fn a_shortened_or_lost_file_below_the_recovery_point_is_noticed() {
+    let (storage, batches, point) = closed();
+    for path in names(&storage).into_iter().filter(|path| is_needed(path) && !path.ends_with("log-state")) {
+        let file = storage.open(&path).unwrap();
+        let mut content = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(0, &mut content).unwrap();
+        for len in (0..content.len() as u64).step_by(7) {
+            file.set_len(len).unwrap();
+            if let Ok(log) = open(&storage, point, false) {
+                assert_eq!(log.log_end(), Offset::new(30), "{} at {len}", path.display());
+                assert!(read_all(&log, &batches), "{} at {len} was served", path.display());
+            }
+            file.set_len(0).unwrap();
+            file.write_at(0, &content).unwrap();
+        }
+        let aside = path.with_extension("aside");
+        storage.rename(&path, &aside).unwrap();
+        match open(&storage, point, false) {
+            Ok(log) => {
+                assert_eq!(log.log_end(), Offset::new(30), "without {}", path.display());
+                let reader = log.reader();
+                let refused = (2..30).any(|from| reader.read(Offset::new(from), 1, log.log_end()).is_err());
+                assert!(refused, "without {}", path.display());
+            }
+            Err(error) => assert!(matches!(error, RecoveryError::Corrupt(_)), "{error}"),
+        }
+        storage.rename(&aside, &path).unwrap();
+    }
+    assert!(!read_all(&open(&storage, point, false).unwrap(), &batches));
+}
+
+#[test]
+fn a_batch_in_the_wrong_place_is_refused_though_its_own_checksum_is_right() {
+    let (storage, _, point) = closed();
+    let path = Path::new(DIR).join("00000000000000000000.log");
+    let file = storage.open(&path).unwrap();
+    // Another leader's records, at the same offset and of the same length.
+    let foreign = batch_at(3, 9, 3);
+    let position = batch_at(0, 1, 3).bytes().len() as u64;
+    file.write_at(position, foreign.bytes()).unwrap();
+    let log = open(&storage, point, true).unwrap();
+    assert!(matches!(log.reader().read(Offset::new(3), 1, log.log_end()), Err(ReadError::Corrupt(_))));
+}
+
+#[test]
+fn the_files_of_another_partition_are_refused() {
+    let (storage, _, point) = closed();
+    let mut elsewhere = place(Arc::new(storage));
+    elsewhere.partition = TopicPartition::new(elsewhere.partition.topic, PartitionIndex::new(1));
+    let input =
+        RecoveryInput { recovery_point: Some(point), clean: true, now_ms: 5, ..RecoveryInput::default() };
+    assert!(matches!(Log::open(elsewhere, config(), input), Err(RecoveryError::Corrupt(_))));
+}
+
+#[test]
+fn missing_indexes_epochs_and_snapshots_are_made_again() {
+    let (storage, batches, point) = closed();
+    for path in names(&storage).iter().filter(|path| !is_needed(path)) {
+        storage.remove(path).unwrap();
+    }
+    let log = open(&storage, point, false).unwrap();
+    assert!(!read_all(&log, &batches));
+    assert_eq!(log.epochs().entries().len(), 3);
+}
+
+#[test]
+fn when_nobody_knows_what_was_synced_only_the_last_segment_may_be_torn() {
+    let (storage, batches, _) = closed();
+    let logs: Vec<PathBuf> = names(&storage)
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "log"))
+        .collect();
+    let unknown = || RecoveryInput { now_ms: 5, ..RecoveryInput::default() };
+    let reopen = || Log::open(place(Arc::new(storage.clone())), config(), unknown());
+    assert!(!read_all(&reopen().unwrap(), &batches));
+    storage.flip_bit(&logs[1], 70, 0);
+    assert!(matches!(reopen(), Err(RecoveryError::Corrupt(_))));
+    storage.flip_bit(&logs[1], 70, 0);
+    storage.flip_bit(logs.last().unwrap(), 70, 0);
+    let log = reopen().unwrap();
+    assert!(log.log_end() < Offset::new(30) && log.recovery_report().cut.is_some());
+}
