@@ -117,7 +117,8 @@ fn a_lost_broker_leads_nothing_and_is_in_no_isr() {
 fn a_new_process_is_out_of_the_isr_even_if_nobody_noticed_the_old_one_die() {
     let mut cluster = Cluster::of(&[1, 2, 3]);
     let topic = cluster.topic("t", &[&[1, 2, 3]], &[]);
-    cluster.start(1, 2);
+    let registered = cluster.take(register_broker::decide(&cluster.view(), &registration(1, 2)).unwrap());
+    assert_eq!(registered.broker_epoch.get() + 1, cluster.image.offset().get(), "the record is the last one");
     assert_eq!(cluster.gist(topic), (Some(2), vec![2, 3], vec![], 1));
     let alone = cluster.topic("alone", &[&[3]], &[]);
     cluster.start(3, 2);
@@ -281,6 +282,42 @@ fn a_stopping_broker_hands_over_and_is_told_when() {
     assert_eq!(cluster.beat(1, stop.clone()).farewell, Farewell::MayStop);
     cluster.fence(1);
     assert_eq!(cluster.beat(1, stop).state, BrokerState::Fenced);
+}
+
+#[test]
+fn a_stopping_broker_moves_away_before_it_is_recorded_as_stopping() {
+    let mut cluster = Cluster::of(&[1, 2]);
+    let topic = cluster.topic("t", &[&[1, 2], &[2, 1]], &[]);
+    let decision = shut_down_broker::decide(&cluster.view(), NodeId::new(1)).unwrap();
+    assert_eq!((decision.records.len(), decision.response), (3, Farewell::MayStop));
+    cluster.apply(&decision.records[..2]);
+    assert_eq!(cluster.state(1), BrokerState::Active);
+    assert_eq!(cluster.gist(topic), (Some(2), vec![2], vec![1], 1));
+}
+
+#[test]
+fn a_replica_that_begins_anew_in_another_directory_is_not_elected() {
+    let mut cluster = Cluster::of(&[2]);
+    let mut two = registration(1, 1);
+    two.directories = vec![directory(1, 0), directory(1, 1)];
+    cluster.take(register_broker::decide(&cluster.view(), &two).unwrap());
+    cluster.unfence(1);
+    let topic = cluster.topic("t", &[&[1, 2]], &[("unclean.leader.election.enable", "true")]);
+    cluster.fence(2);
+    for (number, leader) in [(0, Some(1)), (1, None)] {
+        let assignment = DirectoryAssignment {
+            topic_id: topic.to_bytes().to_vec().into(),
+            partition: 0,
+            directory_id: directory(1, number),
+        };
+        let request = AssignDirectoriesRequest {
+            broker_id: 1,
+            broker_epoch: cluster.epoch(1).get(),
+            assignments: vec![assignment],
+        };
+        cluster.take(assign_directories::decide(&cluster.view(), &request).unwrap());
+        assert_eq!(cluster.gist(topic).0, leader);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use vltava_metadata::ConfigTarget;
 use vltava_model::ErrorCode;
+use vltava_proto::v1::metadata_record::Record;
 use vltava_proto::v1::{AlterConfigsRequest, ConfigResource, ConfigTarget as Named};
 
 use super::cluster::*;
@@ -79,7 +80,6 @@ fn a_smaller_min_isr_ends_elrs_before_it_holds() {
     let lower = request(ConfigResource::Cluster, "", &[("min.insync.replicas", "1")], &[]);
     let decision = alter_configs::decide(&cluster.view(), &lower).unwrap();
     assert_eq!(decision.records.len(), 2);
-    use vltava_proto::v1::metadata_record::Record;
     assert!(matches!(decision.records[0].record, Some(Record::Partition(_))), "the ELR goes first");
     cluster.take(decision);
     assert_eq!((cluster.gist(own).2, cluster.gist(common).2), (vec![2], vec![]));
@@ -97,7 +97,9 @@ fn an_unclean_election_that_is_allowed_happens() {
     cluster.fence(1);
     assert_eq!(cluster.gist(topic), (None, vec![], vec![1], 1));
     let allow = request(ConfigResource::Topic, "t", &[("unclean.leader.election.enable", "true")], &[]);
-    cluster.take(alter_configs::decide(&cluster.view(), &allow).unwrap());
+    let decision = alter_configs::decide(&cluster.view(), &allow).unwrap();
+    assert!(matches!(decision.records[0].record, Some(Record::Config(_))), "it is allowed first");
+    cluster.take(decision);
     assert_eq!(cluster.gist(topic), (Some(2), vec![2], vec![], 2));
 }
 
