@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use vltava_metadata::BrokerState;
@@ -105,12 +105,14 @@ impl Sessions {
         let tenure = self.queue.active()?;
         let fed = MetadataOffset::new(register.metadata_offset);
         let session = self.register(tenure.clone(), register, out).await?;
+        let (heard, newest) = watch::channel(None);
         tokio::select! {
             // Whoever holds the tenure's channel replaced it: the place is lost.
             _ = tenures.wait_for(|now| !now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &tenure))) => {
                 Err(self.queue.not_active().into())
             }
-            end = self.heartbeats(inbound, &session) => end,
+            end = self.listen(inbound, &session, heard) => end,
+            end = self.reply(&session, newest) => end,
             end = self.push(fed, &session) => end,
         }
     }
@@ -167,7 +169,13 @@ impl Sessions {
         }
     }
 
-    async fn heartbeats(&self, inbound: &mut Streaming<BrokerMessage>, session: &Session) -> Result<(), End> {
+    /// Reads signs of life. They count when they arrive, however long their answers take.
+    async fn listen(
+        &self,
+        inbound: &mut Streaming<BrokerMessage>,
+        session: &Session,
+        newest: watch::Sender<Option<Heartbeat>>,
+    ) -> Result<(), End> {
         loop {
             let Ok(Some(message)) = inbound.message().await else { return Err(End::Gone) };
             let Some(broker_message::Message::Heartbeat(heartbeat)) = message.message else {
@@ -180,6 +188,21 @@ impl Sessions {
                     format!("the session of broker {node} is over: it was fenced or has a newer session");
                 return Err(End::Told(status::detail(ErrorCode::StaleBrokerEpoch, text)));
             }
+            newest.send_replace(Some(heartbeat));
+        }
+    }
+
+    /// Answers heartbeats, the newest one only: each repeats what the one before asked for.
+    async fn reply(
+        &self,
+        session: &Session,
+        mut newest: watch::Receiver<Option<Heartbeat>>,
+    ) -> Result<(), End> {
+        loop {
+            if newest.changed().await.is_err() {
+                return Err(End::Gone);
+            }
+            let Some(heartbeat) = newest.borrow_and_update().clone() else { continue };
             let reply = self.answer(&session.sender, heartbeat).await?;
             self.send(session, controller_message::Message::Heartbeat(reply)).await?;
         }

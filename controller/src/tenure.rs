@@ -10,13 +10,24 @@ use vltava_metadata::{BrokerState, Image};
 
 use crate::liveness::{Liveness, Patience};
 
+/// The most that one look at the clock can advance the table of sessions.
+const STEP_MAX: Duration = Duration::from_millis(250);
+
 /// One time in office.
 #[derive(Debug)]
 pub(crate) struct Tenure {
     /// The Raft term.
     pub term: u64,
-    began: Instant,
     liveness: Mutex<Liveness>,
+    clock: Mutex<Clock>,
+}
+
+/// Time as far as this process was there to see it: a process that stood still, or was starved, did not read the signs of
+/// life that came meanwhile, and must not hold that against anybody.
+#[derive(Debug)]
+struct Clock {
+    seen: Duration,
+    looked: Instant,
 }
 
 /// The tenure that runs now, if this controller is active.
@@ -28,16 +39,51 @@ impl Tenure {
         let live = image.brokers().filter(|broker| broker.state != BrokerState::Fenced);
         let brokers = live.map(|broker| (broker.node_id, broker.incarnation));
         let liveness = Mutex::new(Liveness::new(patience, Duration::ZERO, brokers));
-        Self { term, began: Instant::now(), liveness }
+        let clock = Mutex::new(Clock { seen: Duration::ZERO, looked: Instant::now() });
+        Self { term, liveness, clock }
     }
 
     /// The time of the table of sessions.
     pub(crate) fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.clock().seen
+    }
+
+    /// Looks at the clock; to be done often.
+    pub(crate) fn look_at_clock(&self) {
+        let mut clock = self.clock();
+        let now = Instant::now();
+        let passed = now.duration_since(clock.looked);
+        if passed > STEP_MAX {
+            tracing::warn!(?passed, "this process stood still; brokers' sessions are prolonged by as much");
+        }
+        clock.seen += passed.min(STEP_MAX);
+        clock.looked = now;
+    }
+
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is alive. Hold it shortly, and never across an await.
     pub(crate) fn liveness(&self) -> MutexGuard<'_, Liveness> {
         self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_nobody_saw_does_not_count() {
+        let tenure = Tenure::begin(1, Patience::default(), &Image::empty());
+        for _ in 0..4 {
+            tokio::time::advance(Duration::from_millis(25)).await;
+            tenure.look_at_clock();
+        }
+        assert_eq!(tenure.now(), Duration::from_millis(100));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tenure.look_at_clock();
+        assert_eq!(tenure.now(), Duration::from_millis(350));
     }
 }

@@ -28,6 +28,7 @@ pub(crate) async fn run(queue: Queue, members: Members, rebalance: Option<Durati
                 tokio::select! {
                     over = tenures.changed() => over,
                     () = serve(&queue, &tenure, rebalance) => Ok(()),
+                    () = watch_clock(&tenure) => Ok(()),
                 }
             }
             None => tenures.changed().await,
@@ -35,6 +36,16 @@ pub(crate) async fn run(queue: Queue, members: Members, rebalance: Option<Durati
         if over.is_err() {
             return;
         }
+    }
+}
+
+/// Of its own, so that a slow queue does not look like a process that stood still.
+async fn watch_clock(tenure: &Tenure) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        tenure.look_at_clock();
     }
 }
 

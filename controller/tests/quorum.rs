@@ -298,3 +298,25 @@ async fn a_directory_whose_log_is_gone_does_not_start() {
     let error = cluster.run(1).await.unwrap_err().to_string();
     assert!(error.contains("its identity file is gone"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_default_settings_another_decides_within_two_seconds() {
+    let mut cluster = Cluster::start(3, ControllerSettings::default()).await;
+    let _broker = FakeBroker::start(10, 1, cluster.addresses());
+    cluster.create_topic("before", 1).await;
+    let mut took = Vec::new();
+    for round in 0..5 {
+        cluster.settled().await;
+        let active = cluster.active().await;
+        let killed = Instant::now();
+        cluster.kill(active).await;
+        cluster.create_topic(&format!("t{round}"), 1).await;
+        took.push(killed.elapsed());
+        cluster.run(active).await.unwrap();
+    }
+    took.sort_unstable();
+    // The median, since other tests compete for the same processors.
+    assert!(took[2] < Duration::from_secs(2), "{took:?}");
+    println!("failovers took {took:?}");
+    cluster.no_deaths();
+}
