@@ -8,8 +8,9 @@ use tracing_subscriber::fmt::time::SystemTime;
 /// The environment variable that says what is logged, as in `info,vltava_broker=debug`.
 pub const FILTER_VARIABLE: &str = "VLTAVA_LOG";
 
-/// Libraries that log more than anybody reads.
-const QUIET: &str = "h2=warn,hyper=warn,tonic=warn,tower=warn,sled=warn,openraft=warn";
+/// Libraries that log more than anybody reads. A peer that is down is the controller's to tell, once.
+const QUIET: &str =
+    "h2=warn,hyper=warn,tonic=warn,tower=warn,sled=warn,openraft=error,openraft::replication=off";
 
 /// In which form logs are written.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -73,7 +74,7 @@ mod tests {
         let quiet = filter(None, "info").unwrap().to_string();
         assert!(quiet.contains("sled=warn") && quiet.contains("info"), "{quiet}");
         let set = filter(Some("debug,openraft=trace"), "info").unwrap().to_string();
-        assert!(set.contains("openraft=trace") && !set.contains("openraft=warn"), "{set}");
+        assert!(set.contains("openraft=trace") && !set.contains("openraft=error"), "{set}");
         let wrong = filter(Some("vltava=loud"), "info").unwrap_err().to_string();
         assert!(wrong.starts_with("VLTAVA_LOG=vltava=loud: "), "{wrong}");
     }

@@ -3,7 +3,7 @@
 //! Collects complaints instead of stopping at the first one.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use vltava_model::NodeId;
@@ -200,7 +200,7 @@ impl Draft {
     fn storage(&mut self, base: &Path) -> StorageConfig {
         let mut log_dirs: Vec<PathBuf> = Vec::new();
         for dir in self.list("log.dirs") {
-            let dir = base.join(dir);
+            let dir = resolve(base, &dir);
             if log_dirs.contains(&dir) {
                 self.blame("log.dirs", format!("names {} twice", dir.display()), "name each directory once");
             } else {
@@ -208,7 +208,7 @@ impl Draft {
             }
         }
         let metadata_dir = match (self.text("metadata.log.dir"), log_dirs.first()) {
-            (Some(dir), _) => base.join(dir),
+            (Some(dir), _) => resolve(base, &dir),
             (None, Some(first)) => first.join("__metadata"),
             (None, None) => PathBuf::new(),
         };
@@ -293,4 +293,19 @@ impl Draft {
         }
         (set, cluster, topics)
     }
+}
+
+/// A directory of the file, which lies in `base`. The `..` that it begins with are taken off `base`, which has no links.
+fn resolve(base: &Path, dir: &str) -> PathBuf {
+    let mut resolved = base.to_path_buf();
+    let mut components = Path::new(dir).components().peekable();
+    while let Some(first) = components.peek() {
+        match first {
+            Component::CurDir => {}
+            Component::ParentDir if resolved.pop() => {}
+            _ => break,
+        }
+        components.next();
+    }
+    resolved.join(components.collect::<PathBuf>())
 }

@@ -162,8 +162,9 @@ impl Config {
                 advice: advice.into(),
             }])
         })?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        build::from_text(&origin, base, &text, overrides)
+        // Messages and logs name directories: without `..`, and from the root, they can be found.
+        let base = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf));
+        build::from_text(&origin, &base.unwrap_or_default(), &text, overrides)
     }
 
     /// Reads the text of a file: `origin` names it in messages, relative directories are relative to `base`.

@@ -122,6 +122,9 @@ fn overrides_win_and_are_checked_like_the_file() {
     assert_eq!(with("broker.rack", "r1").unwrap().rack.as_deref(), Some("r1"));
     assert!(with("broker.rak", "r1").unwrap_err().to_string().contains("broker.rack"));
     assert_eq!(Config::load(&path).unwrap().storage.log_dirs, [dir.path().join("data")]);
+    let moved = with("log.dirs", "[\"../a/../b\", \"./c\", \"/d\"]").unwrap();
+    let beside = dir.path().parent().unwrap().join("a/../b");
+    assert_eq!(moved.storage.log_dirs, [beside, dir.path().join("c"), PathBuf::from("/d")]);
 }
 
 #[test]
