@@ -266,6 +266,10 @@ pub enum Event {
     AwaitCommitted(AwaitCommitted),
     /// Everything below this position is on stable storage: appends, truncations and new log starts alike.
     Durable(LogPosition),
+    /// A write failed in a way that is not final, such as on a full disk: the log is as it was before, or shorter. Nothing
+    /// is in it that the machine does not know, and nothing of it is gone that was ever reported as durable. The watermark
+    /// in it is ignored.
+    LogReopened(LocalLog),
     /// A write or sync failed. Final.
     StorageFailed,
     /// A follower subscribes.

@@ -89,6 +89,14 @@ impl Follower {
         });
     }
 
+    /// The log lost what was appended last: the leader must be asked anew whether the logs agree.
+    pub(crate) fn reopened(&mut self, ctx: &mut Context) {
+        self.agreement = Agreement::Unknown;
+        if self.phase != Phase::Halted {
+            self.subscribe(ctx);
+        }
+    }
+
     pub(crate) fn stream_lost(&mut self, ctx: &mut Context, epoch: LeaderEpoch) {
         if epoch == self.epoch && self.phase != Phase::Halted {
             self.subscribe(ctx);

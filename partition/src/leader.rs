@@ -54,13 +54,25 @@ impl Leader {
 
     /// Stops leading: nobody who waits can be told that all is well.
     pub(crate) fn end(mut self, ctx: &mut Context, code: ErrorCode) {
+        self.refuse_waiting(ctx, code);
+        for (node, remote) in &mut self.remotes {
+            drop_follower(ctx, *node, remote);
+        }
+    }
+
+    /// The log lost what was appended last. No follower saw any of it; the ISR, and what may become of it, is as it was.
+    pub(crate) fn reopened(&mut self, ctx: &mut Context) {
+        self.refuse_waiting(ctx, ErrorCode::KafkaStorageError);
+        ctx.log.begin_epoch(self.epoch);
+        ctx.emit(Effect::AssignEpoch { epoch: self.epoch, start: ctx.log.offsets().log_end });
+        self.review(ctx);
+    }
+
+    fn refuse_waiting(&mut self, ctx: &mut Context, code: ErrorCode) {
         for queue in [&mut self.uncommitted, &mut self.unsynced] {
             while let Some(waiting) = queue.pop_first() {
                 ctx.refuse(waiting.token, code);
             }
-        }
-        for (node, remote) in &mut self.remotes {
-            drop_follower(ctx, *node, remote);
         }
     }
 

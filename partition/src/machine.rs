@@ -81,6 +81,14 @@ impl Partition {
                 self.settings = settings;
                 self.refresh(now, effects);
             }
+            Event::LogReopened(log) => {
+                self.log.reopen(log);
+                self.with_role(now, effects, |ctx, role| match role {
+                    Role::Leader(leader) => leader.reopened(ctx),
+                    Role::Follower(follower) => follower.reopened(ctx),
+                    Role::Idle | Role::Failed => {}
+                });
+            }
             Event::StorageFailed => self.storage_failed(now, effects),
             Event::IsrAnswered { proposal, outcome } => self.isr_answered(proposal, outcome, now, effects),
             Event::LogStartMoved { log_start } => self.log.advance_start(log_start),

@@ -86,6 +86,12 @@ impl LogState {
         Self { offsets, epochs: log.epochs, generation: 0 }
     }
 
+    /// The log turned out to be another than was thought.
+    pub(crate) fn reopen(&mut self, log: LocalLog) {
+        let log = LocalLog { high_watermark: self.offsets.high_watermark, ..log };
+        *self = Self { generation: self.generation + 1, ..Self::open(log) };
+    }
+
     pub(crate) fn offsets(&self) -> &Offsets {
         &self.offsets
     }

@@ -1,0 +1,228 @@
+//! What clients do, what goes wrong, and how all becomes well again.
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use vltava_model::{NodeId, Offset};
+use vltava_partition::{Acks, AwaitCommitted, Event, Produce, Standing, Token};
+
+use crate::disk::{Crash, Disk};
+use crate::node::Request;
+use crate::oracle::Checked;
+use crate::world::{Happening, MS, Micros, World};
+
+/// How bad the world is.
+#[derive(Debug)]
+pub struct Faults {
+    pub are_on: bool,
+    /// How often something breaks.
+    every: Micros,
+    /// How often clients send.
+    clients_every: Micros,
+    pub loss: f64,
+    pub duplication: f64,
+    /// Whose requests do not reach the controller.
+    pub cut_off: Vec<NodeId>,
+    pub slow_disk: Option<NodeId>,
+}
+
+impl Faults {
+    pub fn draw(rng: &mut StdRng) -> Self {
+        Self {
+            are_on: true,
+            every: *[30 * MS, 100 * MS, 300 * MS].choose(rng).expect("three"),
+            clients_every: *[4 * MS, 15 * MS, 50 * MS].choose(rng).expect("three"),
+            loss: *[0.0, 0.05, 0.3].choose(rng).expect("three"),
+            duplication: *[0.0, 0.02, 0.1].choose(rng).expect("three"),
+            cut_off: Vec::new(),
+            slow_disk: None,
+        }
+    }
+}
+
+impl World {
+    fn any_node(&mut self) -> NodeId {
+        *self.setup.replicas.choose(&mut self.rng).expect("there are nodes")
+    }
+
+    /// Breaks something, and says when the next thing breaks.
+    pub fn fault(&mut self) -> Checked {
+        if !self.faults.are_on {
+            return Ok(());
+        }
+        let every = self.faults.every;
+        self.later(2 * every, Happening::Fault);
+        let node = self.any_node();
+        match self.rng.random_range(0..100) {
+            0..25 => self.crash_and_restart(node),
+            25..33 => self.wipe(node),
+            33..40 => {
+                // All at once.
+                for node in self.setup.replicas.clone() {
+                    self.crash_and_restart(node);
+                }
+            }
+            40..50 => {
+                let streams = self.open_streams();
+                if let Some(stream) = streams.choose(&mut self.rng).copied() {
+                    self.cut(stream, true);
+                }
+            }
+            50..60 => self.block(node),
+            60..66 => self.network.blocked.clear(),
+            66..74 => self.later(1, Happening::Fence(node)),
+            74..84 => {
+                self.controller.prefer(node);
+                return self.metadata_changed();
+            }
+            84..88 => self.faults.slow_disk = Some(node).filter(|_| self.rng.random_bool(0.5)),
+            88..92 => {
+                self.faults.cut_off.clear();
+                if self.rng.random_bool(0.6) {
+                    self.faults.cut_off.push(node);
+                }
+            }
+            92..95 => {
+                self.step(node, Event::StorageFailed, Vec::new())?;
+                self.later(50 * MS, Happening::Fence(node));
+                self.crash_and_restart(node);
+            }
+            _ => return self.delete_records(node),
+        }
+        Ok(())
+    }
+
+    fn crash_and_restart(&mut self, node: NodeId) {
+        let how = if self.rng.random_bool(0.6) && self.loses_nothing_in_a_power_cut() {
+            Crash::PowerCut
+        } else {
+            Crash::Kill
+        };
+        self.crash(node, how);
+        let away = if self.rng.random_bool(0.3) { 1_500 * MS } else { 200 * MS };
+        self.later(away, Happening::Start(node));
+    }
+
+    fn loses_nothing_in_a_power_cut(&self) -> bool {
+        self.setup.settings.durability == vltava_partition::Durability::Synced
+    }
+
+    /// A disk is lost, where the promise covers that: somebody else is in sync who has not lost it too.
+    fn wipe(&mut self, id: NodeId) {
+        let meta = self.controller.now();
+        let matters = meta.state.isr.contains(&id) || meta.elr.contains(&id);
+        let others = meta.state.isr.iter().filter(|node| **node != id && !self.oracle.wiped.contains(node));
+        let enough = others.count() >= 1 && self.setup.settings.min_insync >= 2;
+        let may_be_counted = self.nodes.values().filter_map(|node| node.machine.as_ref()).any(|machine| {
+            matches!(machine.standing(), Standing::Leading { .. }) && machine.may_be_in_sync(id)
+        });
+        if (matters || may_be_counted) && !enough {
+            return;
+        }
+        self.crash(id, Crash::Kill);
+        let directory = self.directory();
+        let node = self.nodes.get_mut(&id).expect("known");
+        if node.machine.is_some() {
+            return;
+        }
+        let lost = std::mem::replace(&mut node.disk, Disk::new(directory));
+        self.oracle.ghosts.push(lost.stable);
+        self.oracle.wiped.insert(id);
+        self.later(300 * MS, Happening::Start(id));
+    }
+
+    fn block(&mut self, node: NodeId) {
+        let other = self.any_node();
+        self.network.blocked.push((node, other));
+        if self.rng.random_bool(0.5) {
+            self.network.blocked.push((other, node));
+        }
+    }
+
+    fn delete_records(&mut self, node: NodeId) -> Checked {
+        let token = self.request(node, Vec::new(), Acks::None);
+        let Some(token) = token else { return Ok(()) };
+        let offsets = self.nodes[&node].machine.as_ref().expect("it runs").offsets();
+        let (from, to) = (offsets.log_start.get(), offsets.high_watermark.get());
+        let before = if self.rng.random_bool(0.1) {
+            None
+        } else {
+            Some(Offset::new(self.rng.random_range(from..=to)))
+        };
+        self.step(node, Event::DeleteRecords { token, before }, Vec::new())
+    }
+
+    fn request(&mut self, node: NodeId, values: Vec<u64>, acks: Acks) -> Option<Token> {
+        self.nodes[&node].machine.as_ref()?;
+        let token = Token::new(self.number());
+        let deadline = self.now + self.rng.random_range(50 * MS..2_000 * MS);
+        let request = Request { values, acks, deadline };
+        self.nodes.get_mut(&node).expect("known").requests.insert(token, request);
+        Some(token)
+    }
+
+    /// A client sends a batch to whom it takes for the leader, or one again that it has sent before.
+    pub fn client(&mut self) -> Checked {
+        if !self.clients_send {
+            return Ok(());
+        }
+        let every = self.faults.clients_every;
+        self.later(2 * every, Happening::Client);
+        let any = self.any_node();
+        let leader = self.controller.now().state.leader.filter(|_| self.rng.random_bool(0.9)).unwrap_or(any);
+        if self.rng.random_bool(0.1) {
+            return self.send_again(leader);
+        }
+        let values = (0..self.rng.random_range(1..=3)).map(|_| self.number()).collect();
+        let acks = match self.rng.random_range(0..10) {
+            0 => Acks::None,
+            1 | 2 => Acks::Leader,
+            _ => Acks::All,
+        };
+        self.produce(leader, values, acks).map(|_| ())
+    }
+
+    pub fn produce(&mut self, node: NodeId, values: Vec<u64>, acks: Acks) -> Result<Option<Token>, String> {
+        let records = values.len() as u32;
+        let Some(token) = self.request(node, values, acks) else { return Ok(None) };
+        let deadline = self.nodes[&node].requests[&token].deadline;
+        let deadline = vltava_partition::Time::new(std::time::Duration::from_micros(deadline));
+        let expected_leader_epoch =
+            self.rng.random_bool(0.2).then(|| self.controller.now().state.leader_epoch);
+        let produce = Produce { token, records, acks, deadline, expected_leader_epoch };
+        self.step(node, Event::Produce(produce), Vec::new())?;
+        Ok(Some(token))
+    }
+
+    fn send_again(&mut self, node: NodeId) -> Checked {
+        let Some(machine) = &self.nodes[&node].machine else { return Ok(()) };
+        let offsets = machine.offsets();
+        let leads = matches!(machine.standing(), Standing::Leading { .. });
+        if !leads || offsets.log_start == offsets.log_end {
+            return Ok(());
+        }
+        let at = Offset::new(self.rng.random_range(offsets.log_start.get()..offsets.log_end.get()));
+        let value = self.nodes[&node].disk.written.get(at).expect("in the log").value;
+        let Some(token) = self.request(node, vec![value], Acks::All) else { return Ok(()) };
+        let deadline = self.nodes[&node].requests[&token].deadline;
+        let deadline = vltava_partition::Time::new(std::time::Duration::from_micros(deadline));
+        let again =
+            AwaitCommitted { token, base_offset: at, end_offset: at.next(), acks: Acks::All, deadline };
+        self.step(node, Event::AwaitCommitted(again), Vec::new())
+    }
+
+    /// Nothing breaks any more, and what was broken is mended.
+    pub fn heal(&mut self) {
+        self.faults.are_on = false;
+        self.faults.slow_disk = None;
+        self.faults.cut_off.clear();
+        self.network.blocked.clear();
+        for node in self.setup.replicas.clone() {
+            self.later(100 * MS, Happening::Start(node));
+            self.later(500 * MS, Happening::Start(node));
+        }
+        for process in self.nodes.values().filter_map(|node| node.process()).collect::<Vec<_>>() {
+            self.later(300 * MS, Happening::Unfence(process));
+        }
+    }
+}

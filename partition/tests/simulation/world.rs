@@ -1,0 +1,278 @@
+//! The simulated world: nodes, network, controller and clients on one queue of happenings, all drawn from one seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use vltava_model::{DirectoryId, NodeId};
+use vltava_partition::{Durability, Event, IsrOutcome, ProposalId, Settings, Time, Token};
+
+use crate::controller::{AlterIsr, Controller};
+use crate::disk::Record;
+use crate::faults::Faults;
+use crate::network::{Message, Network, StreamId};
+use crate::node::Node;
+use crate::oracle::{Checked, Oracle};
+
+/// Microseconds of simulated time.
+pub type Micros = u64;
+
+pub const MS: Micros = 1_000;
+
+/// Names a process: what is meant for an earlier one of the same node is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Process {
+    pub node: NodeId,
+    pub life: u64,
+}
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A process starts.
+    Start(NodeId),
+    /// It hears of the metadata that are newer than what it knows.
+    Metadata(Process),
+    /// It has caught up.
+    Unfence(Process),
+    /// Its session times out, whether it lives or not.
+    Fence(NodeId),
+    /// A sync is done.
+    Synced { process: Process, ops: usize },
+    /// The machine wanted to be woken.
+    Tick(Process),
+    /// A message arrives.
+    Message { stream: StreamId, message: Message },
+    /// The follower's end of a stream notices that it is gone.
+    StreamLost { process: Process, event: Event },
+    /// The leader's end does.
+    FollowerGone { process: Process, follower: NodeId, subscription: Token },
+    /// A proposal arrives at a controller, perhaps at one that was deposed without knowing.
+    AlterIsr { process: Process, proposal: ProposalId, request: AlterIsr },
+    /// Its answer arrives.
+    IsrAnswered { process: Process, proposal: ProposalId, outcome: IsrOutcome },
+    /// A client sends something.
+    Client,
+    /// Something breaks.
+    Fault,
+}
+
+/// What differs from seed to seed but not within a run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub replicas: Vec<NodeId>,
+    pub settings: Settings,
+}
+
+/// See the module.
+pub struct World {
+    pub rng: StdRng,
+    pub now: Micros,
+    pub setup: Setup,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub controller: Controller,
+    pub network: Network,
+    pub oracle: Oracle,
+    pub faults: Faults,
+    pub clients_send: bool,
+    pub numbers: u64,
+    /// A digest of all that happened.
+    pub trace: u64,
+    pub happened: u64,
+    /// Whether all that happens is printed.
+    pub prints: bool,
+    queue: BinaryHeap<Reverse<(Micros, u64)>>,
+    waiting: BTreeMap<u64, Happening>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let count = if rng.random_bool(0.7) { 3 } else { rng.random_range(2..=5) };
+        let replicas: Vec<_> = (1..=count).map(NodeId::new).collect();
+        let min_insync = if rng.random_bool(0.7) { 2 } else { rng.random_range(1..=3) };
+        let durability = if rng.random_bool(0.75) { Durability::Synced } else { Durability::Relaxed };
+        let settings = Settings {
+            proposal_timeout: Duration::from_millis(500),
+            max_waiting_acks: if rng.random_bool(0.1) { 3 } else { 1_000 },
+            ..Settings::new(min_insync, Duration::from_millis(300), durability)
+        };
+        let mut world = Self {
+            now: 0,
+            nodes: replicas.iter().map(|node| (*node, Node::new(*node))).collect(),
+            controller: Controller::new(&replicas, min_insync as usize),
+            network: Network::default(),
+            oracle: Oracle::default(),
+            faults: Faults::draw(&mut rng),
+            setup: Setup { replicas: replicas.clone(), settings },
+            rng,
+            clients_send: true,
+            numbers: 0,
+            trace: 0,
+            happened: 0,
+            prints: std::env::var_os("VLTAVA_SIM_TRACE").is_some(),
+            queue: BinaryHeap::new(),
+            waiting: BTreeMap::new(),
+        };
+        for node in replicas {
+            world.later(5 * MS, Happening::Start(node));
+        }
+        world.later(50 * MS, Happening::Client);
+        world.later(100 * MS, Happening::Fault);
+        world
+    }
+
+    pub fn time(&self) -> Time {
+        Time::new(Duration::from_micros(self.now))
+    }
+
+    /// A number that was never given out before.
+    pub fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub fn directory(&mut self) -> DirectoryId {
+        DirectoryId::new(self.number().into())
+    }
+
+    /// Something between nothing and `most`, more often little than much.
+    pub fn delay(&mut self, most: Micros) -> Micros {
+        let most = self.rng.random_range(1..=most);
+        self.rng.random_range(0..=most)
+    }
+
+    /// Lets something happen within the next `within`.
+    pub fn later(&mut self, within: Micros, happening: Happening) {
+        let at = self.now + self.delay(within);
+        self.at(at, happening);
+    }
+
+    /// Lets something happen at a point of time.
+    pub fn at(&mut self, at: Micros, happening: Happening) {
+        let number = self.number();
+        self.queue.push(Reverse((at.max(self.now), number)));
+        self.waiting.insert(number, happening);
+    }
+
+    /// Lets everything happen that happens before `end`.
+    pub fn run(&mut self, end: Micros) -> Checked {
+        while let Some(Reverse((at, number))) = self.queue.peek().copied() {
+            if at >= end {
+                break;
+            }
+            self.queue.pop();
+            self.now = at;
+            self.happened += 1;
+            let happening = self.waiting.remove(&number).expect("every place in the queue has its happening");
+            self.digest(&happening);
+            self.happen(happening)?;
+        }
+        self.now = self.now.max(end);
+        Ok(())
+    }
+
+    fn digest(&mut self, happening: &Happening) {
+        if self.prints {
+            eprintln!("{:>9} {happening:?}", self.now);
+        }
+        let word = self.now ^ (std::mem::size_of_val(happening) as u64) ^ self.numbers.rotate_left(32);
+        self.trace = (self.trace ^ word).wrapping_mul(0x0100_0000_01b3);
+    }
+
+    /// Whether a process is still the one that runs on its node.
+    pub fn lives(&self, process: Process) -> bool {
+        self.nodes[&process.node].process() == Some(process)
+    }
+
+    fn happen(&mut self, happening: Happening) -> Checked {
+        match happening {
+            Happening::Start(node) => self.start(node),
+            Happening::Fault => self.fault(),
+            Happening::Client => self.client(),
+            Happening::Fence(node) => {
+                if self.controller.fence(node) {
+                    self.metadata_changed()?;
+                    // A process that lives asks to be let in again.
+                    if let Some(process) = self.nodes[&node].process() {
+                        self.later(200 * MS, Happening::Unfence(process));
+                    }
+                }
+                Ok(())
+            }
+            Happening::Message { stream, message } => self.message(stream, message),
+            Happening::AlterIsr { process, proposal, request } => self.alter_isr(process, proposal, &request),
+            Happening::Metadata(process)
+            | Happening::Unfence(process)
+            | Happening::Synced { process, .. }
+            | Happening::Tick(process)
+            | Happening::StreamLost { process, .. }
+            | Happening::FollowerGone { process, .. }
+            | Happening::IsrAnswered { process, .. }
+                if !self.lives(process) =>
+            {
+                Ok(())
+            }
+            Happening::Metadata(process) => self.metadata(process),
+            Happening::Unfence(process) => self.unfence(process),
+            Happening::Synced { process, ops } => self.synced(process, ops),
+            Happening::Tick(process) => {
+                self.nodes.get_mut(&process.node).expect("known").tick_at = None;
+                self.step(process.node, Event::Tick, Vec::new())
+            }
+            Happening::StreamLost { process, event } => self.step(process.node, event, Vec::new()),
+            Happening::FollowerGone { process, follower, subscription } => {
+                self.nodes.get_mut(&process.node).expect("known").subscribers.remove(&subscription);
+                self.step(process.node, Event::FollowerGone { follower, subscription }, Vec::new())
+            }
+            Happening::IsrAnswered { process, proposal, outcome } => {
+                self.step(process.node, Event::IsrAnswered { proposal, outcome }, Vec::new())
+            }
+        }
+    }
+
+    fn alter_isr(&mut self, from: Process, proposal: ProposalId, request: &AlterIsr) -> Checked {
+        let stale = self.faults.are_on && self.rng.random_bool(0.05);
+        let outcome = if stale {
+            let version = self.controller.version();
+            let known = self.rng.random_range(version.saturating_sub(3)..=version);
+            self.controller.alter_isr_stale(request, known)
+        } else {
+            self.controller.alter_isr(request)
+        };
+        self.metadata_changed()?;
+        if self.faults.are_on && self.rng.random_bool(self.faults.loss) {
+            return Ok(());
+        }
+        self.later(60 * MS, Happening::IsrAnswered { process: from, proposal, outcome: outcome.clone() });
+        if self.faults.are_on && self.rng.random_bool(self.faults.duplication) {
+            self.later(400 * MS, Happening::IsrAnswered { process: from, proposal, outcome });
+        }
+        Ok(())
+    }
+
+    /// After each change of the metadata: tells all processes, some later than others, and looks whether it was a good one.
+    pub fn metadata_changed(&mut self) -> Checked {
+        let processes: Vec<_> = self.nodes.values().filter_map(Node::process).collect();
+        for process in processes {
+            let slow = self.faults.are_on && self.rng.random_bool(0.1);
+            self.later(if slow { 800 * MS } else { 20 * MS }, Happening::Metadata(process));
+        }
+        self.check_members()
+    }
+
+    /// Everybody who may be elected has everything that is committed.
+    pub fn check_members(&self) -> Checked {
+        let meta = self.controller.now();
+        let disks = self.nodes.iter().map(|(node, known)| (*node, &known.disk)).collect();
+        let members: Vec<_> = meta.state.isr.iter().chain(&meta.elr).copied().collect();
+        self.oracle.members(&members, self.setup.settings.durability, &disks)
+    }
+
+    /// The records that a leader's message carries.
+    pub fn records(&self, node: NodeId, from: vltava_model::Offset, to: vltava_model::Offset) -> Vec<Record> {
+        self.nodes[&node].disk.written.range(from, to)
+    }
+}
