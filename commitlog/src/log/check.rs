@@ -7,7 +7,7 @@
 //! sparse ones are rebuilt.
 //!
 //! Layout, big-endian. Header: magic, version, topic id (16), partition, base offset (8), creation time (8), crc32c of
-//! all before. Cuts: four of 1 + offset (8) and leader epoch, or zeroes; checksum. Entry: last offset relative to the base, position in the `.log`, largest timestamp (8), batch checksum,
+//! all before. Cuts: four of 1 + offset (8) and leader epoch, 1 + the newest epoch, or zeroes; checksum. Entry: last offset relative to the base, position in the `.log`, largest timestamp (8), batch checksum,
 //! entry checksum. Knows nothing of indexes, recovery or files being open.
 
 use vltava_model::batch::BatchHeader;

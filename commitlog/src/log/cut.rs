@@ -35,8 +35,12 @@ impl Log {
         now_ms: i64,
     ) -> Result<Offset, LogError> {
         if offset >= self.log_end() {
-            self.epochs.truncate_to(offset);
-            return Ok(self.log_end());
+            return self.change(|log| {
+                log.epochs.truncate_to(offset);
+                log.cuts.done_in(epoch);
+                log.active().note_cuts(&log.cuts)?;
+                Ok(log.log_end())
+            });
         }
         if offset < self.log_start() {
             self.delete_all_and_start_at(offset, epoch)?;

@@ -3,7 +3,8 @@
 //! A cut is done to the segments at once, but two things may outlive it: a persisted recovery point above it, and
 //! journal frames from before it when the frame that tells of it was not written in time. The note, durable before
 //! anything is cut, corrects both: nothing above a cut counts as synced, and frames from before the epoch of the cut
-//! are void above it. It is forgotten when no such claim can be left. Pure; knows no files.
+//! are void above it. It is forgotten when no such claim can be left. The epoch of the newest cut is kept for good: a
+//! frame of a newer one tells of a cut that a crash prevented. Pure; knows no files.
 
 use vltava_model::{LeaderEpoch, Offset};
 
@@ -12,8 +13,10 @@ const REMEMBERED: usize = 4;
 
 const CUT_BYTES: usize = 12;
 
+const NEWEST_BYTES: usize = 4;
+
 /// The length of a note, without a checksum.
-pub(crate) const CUTS_BYTES: usize = REMEMBERED * CUT_BYTES;
+pub(crate) const CUTS_BYTES: usize = REMEMBERED * CUT_BYTES + NEWEST_BYTES;
 
 /// One cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,62 +27,80 @@ pub(crate) struct Cut {
     pub epoch: LeaderEpoch,
 }
 
-/// The cuts that still matter, oldest first, with offsets ascending: a cut makes those before it that lie higher
-/// pointless.
+/// What is noted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Cuts(Vec<Cut>);
+pub(crate) struct Cuts {
+    /// The cuts that still matter, oldest first, with offsets ascending: a cut makes those before it that lie higher
+    /// pointless.
+    list: Vec<Cut>,
+    /// The epoch of the newest cut that was done, even if it found nothing to remove.
+    newest: Option<LeaderEpoch>,
+}
 
 impl Cuts {
     pub(crate) fn push(&mut self, cut: Cut) {
-        while self.0.pop_if(|before| before.at >= cut.at).is_some() {}
-        if self.0.len() == REMEMBERED {
-            self.0.remove(1);
+        while self.list.pop_if(|before| before.at >= cut.at).is_some() {}
+        if self.list.len() == REMEMBERED {
+            self.list.remove(1);
         }
-        self.0.push(cut);
+        self.list.push(cut);
+        self.done_in(cut.epoch);
+    }
+
+    /// Whatever was to be cut in `epoch` is cut.
+    pub(crate) fn done_in(&mut self, epoch: LeaderEpoch) {
+        self.newest = self.newest.max(Some(epoch));
+    }
+
+    pub(crate) const fn newest(&self) -> Option<LeaderEpoch> {
+        self.newest
     }
 
     /// What two notes know together.
     pub(crate) fn merge(self, other: &Self) -> Self {
-        let mut all: Vec<Cut> = self.0.into_iter().chain(other.0.iter().copied()).collect();
+        let mut all: Vec<Cut> = self.list.into_iter().chain(other.list.iter().copied()).collect();
         all.sort_by_key(|cut| cut.epoch);
-        let mut merged = Self::default();
+        let mut merged = Self { list: Vec::new(), newest: self.newest.max(other.newest) };
         all.into_iter().for_each(|cut| merged.push(cut));
         merged
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.list.clear();
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Cut> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// How much of a claim to have synced everything below `claimed` still holds.
     pub(crate) fn limit(&self, claimed: Offset) -> Offset {
-        self.0.first().map_or(claimed, |first| claimed.min(first.at))
+        self.list.first().map_or(claimed, |first| claimed.min(first.at))
     }
 
     pub(crate) fn encode(&self) -> [u8; CUTS_BYTES] {
         let mut bytes = [0u8; CUTS_BYTES];
-        for (slot, cut) in bytes.as_chunks_mut::<CUT_BYTES>().0.iter_mut().zip(&self.0) {
+        for (slot, cut) in bytes.as_chunks_mut::<CUT_BYTES>().0.iter_mut().zip(&self.list) {
             slot[..8].copy_from_slice(&(cut.at.get() + 1).to_be_bytes());
             slot[8..].copy_from_slice(&cut.epoch.get().to_be_bytes());
         }
+        let newest = self.newest.map_or(0, |epoch| epoch.get() + 1);
+        bytes[CUTS_BYTES - NEWEST_BYTES..].copy_from_slice(&newest.to_be_bytes());
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; CUTS_BYTES]) -> Self {
-        let cuts =
-            bytes.as_chunks::<CUT_BYTES>().0.iter().map_while(|[a, b, c, d, e, f, g, h, epoch @ ..]| {
-                let at = u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]).checked_sub(1)?;
-                Some(Cut { at: Offset::new(at), epoch: LeaderEpoch::new(u32::from_be_bytes(*epoch)) })
-            });
-        Self(cuts.collect())
+        let (slots, newest) = bytes.as_chunks::<CUT_BYTES>();
+        let list = slots.iter().map_while(|[a, b, c, d, e, f, g, h, epoch @ ..]| {
+            let at = u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]).checked_sub(1)?;
+            Some(Cut { at: Offset::new(at), epoch: LeaderEpoch::new(u32::from_be_bytes(*epoch)) })
+        });
+        let newest = newest.first_chunk::<NEWEST_BYTES>().map_or(0, |newest| u32::from_be_bytes(*newest));
+        Self { list: list.collect(), newest: newest.checked_sub(1).map(LeaderEpoch::new) }
     }
 }
 
@@ -97,6 +118,9 @@ mod tests {
 
     #[test]
     fn a_deeper_cut_replaces_those_before_it() {
+        let mut forgotten = cuts(&[(50, 1), (80, 2)]);
+        forgotten.clear();
+        assert!(forgotten.is_empty() && forgotten.newest() == Some(LeaderEpoch::new(2)));
         assert_eq!(cuts(&[(50, 1), (80, 2), (60, 3)]), cuts(&[(50, 1), (60, 3)]));
         assert_eq!(cuts(&[(50, 1), (80, 2), (50, 3)]), cuts(&[(50, 3)]));
         assert_eq!(cuts(&[(50, 1), (80, 2)]).limit(Offset::new(70)), Offset::new(50));

@@ -1,13 +1,13 @@
 //! What the frames that a journal kept of one log say about it, as a plan that recovery carries out on the segments.
 //!
-//! Pure: frames in, plan out. A truncation or deletion is done to the segments durably before its frame is written, so
-//! such frames only decide which earlier frames are void. Knows nothing of files.
+//! Pure: frames in, plan out. A cut may be done to the segments before its frame is written or after; nothing is appended
+//! between the two. Which of them a crash prevented is known from the note of the cut. Knows nothing of files.
 
 use bytes::Bytes;
-use vltava_model::Offset;
 use vltava_model::batch::{Batch, BatchError};
+use vltava_model::{LeaderEpoch, Offset};
 
-use super::cuts::Cuts;
+use super::cuts::{Cut, Cuts};
 use crate::durability::{RecoveredBody, RecoveredFrame};
 
 /// What the segments must hold when recovery is done.
@@ -21,6 +21,10 @@ pub(crate) struct Plan {
     pub start: Option<Offset>,
     /// The log was deleted, and nothing has come after.
     pub is_deleted: bool,
+    /// The log was to be cut, which a crash prevented.
+    pub cut: Option<Cut>,
+    /// The newest cut that is known to be done.
+    done: Option<LeaderEpoch>,
 }
 
 impl Plan {
@@ -30,13 +34,13 @@ impl Plan {
     /// # Errors
     /// When a frame that passed the journal's checks does not hold whole batches.
     pub(crate) fn of(frames: &[RecoveredFrame], cuts: &Cuts) -> Result<Self, BatchError> {
-        let mut plan = Self::default();
+        let mut plan = Self { done: cuts.newest(), ..Self::default() };
         let mut cuts = cuts.iter().peekable();
         for frame in frames {
             while let Some(cut) = cuts.next_if(|cut| cut.epoch <= frame.leader_epoch) {
                 plan.truncate(cut.at);
             }
-            plan.take(&frame.body)?;
+            plan.take(frame)?;
         }
         cuts.for_each(|cut| plan.truncate(cut.at));
         if let Some(start) = plan.start {
@@ -45,20 +49,28 @@ impl Plan {
         Ok(plan)
     }
 
-    fn take(&mut self, body: &RecoveredBody) -> Result<(), BatchError> {
-        match body {
+    fn take(&mut self, frame: &RecoveredFrame) -> Result<(), BatchError> {
+        match &frame.body {
             RecoveredBody::Append { base_offset, bytes, .. } => self.append(*base_offset, bytes.clone())?,
             RecoveredBody::Synced { end_offset } => {
                 self.batches.clear();
                 self.durable = Some(*end_offset);
                 self.is_deleted = false;
+                self.cut = None;
             }
-            RecoveredBody::Truncate { to } => self.truncate(*to),
+            RecoveredBody::Truncate { to } => {
+                self.truncate(*to);
+                // Where the log notes a cut of that epoch or a newer one, it is done, and what follows it came after.
+                if Some(frame.leader_epoch) > self.done {
+                    let at = self.cut.map_or(*to, |cut| cut.at.min(*to));
+                    self.cut = Some(Cut { at, epoch: frame.leader_epoch });
+                }
+            }
             RecoveredBody::StartOffset { to } => {
                 self.start = self.start.max(Some(*to));
                 self.is_deleted = false;
             }
-            RecoveredBody::Delete => *self = Self { is_deleted: true, ..Self::default() },
+            RecoveredBody::Delete => *self = Self { is_deleted: true, done: self.done, ..Self::default() },
         }
         Ok(())
     }
@@ -69,6 +81,7 @@ impl Plan {
         self.truncate(base);
         self.batches.extend(batches);
         self.is_deleted = false;
+        self.cut = None;
         Ok(())
     }
 
@@ -81,9 +94,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::cuts::Cut;
     use crate::log::testing::batch_at;
-    use vltava_model::LeaderEpoch;
 
     fn plan(bodies: &[RecoveredBody]) -> Plan {
         let frame =
@@ -122,6 +133,26 @@ mod tests {
         let found = plan(&[append(10, 5), append(15, 5), synced.clone(), append(20, 1)]);
         assert_eq!((bases(&found), found.durable), (vec![20], Some(to(20))));
         assert_eq!(plan(&[synced, RecoveredBody::Truncate { to: to(17) }]).durable, Some(to(17)));
+    }
+
+    #[test]
+    fn a_cut_that_is_not_noted_is_still_to_be_done() {
+        let frames = [append(10, 5), RecoveredBody::Truncate { to: to(15) }];
+        assert_eq!(plan(&frames).cut.map(|cut| cut.at), Some(to(15)));
+        let frames = [append(10, 5), RecoveredBody::Truncate { to: to(15) }, append(15, 1)];
+        assert_eq!(plan(&frames).cut, None);
+        let frame = RecoveredFrame {
+            leader_epoch: LeaderEpoch::new(3),
+            body: RecoveredBody::Truncate { to: to(15) },
+        };
+        for (noted, expected) in [(2, Some(to(15))), (3, None), (4, None)] {
+            let mut cuts = Cuts::default();
+            cuts.done_in(LeaderEpoch::new(noted));
+            assert_eq!(
+                Plan::of(std::slice::from_ref(&frame), &cuts).unwrap().cut.map(|cut| cut.at),
+                expected
+            );
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use vltava_model::epochs::LeaderEpochs;
 use vltava_model::{LeaderEpoch, Offset};
 
 use super::config::LogConfig;
-use super::cuts::Cuts;
+use super::cuts::{Cut, Cuts};
 use super::damage::{Damage, SegmentError};
 use super::home::{FileKind, Home};
 use super::producers::Producers;
@@ -103,13 +103,10 @@ pub(crate) fn recover(
     home.storage.create_dir_all(&home.dir)?;
     let mut inventory = Inventory::of(home)?;
     let mut state = state_file::read(home)?;
-    let cuts = inventory.last_cuts(home)?.unwrap_or_default().merge(&state.cuts);
-    if cuts != state.cuts {
-        // The segment with the note may have to go.
-        state.cuts = cuts.clone();
-        state_file::write(home, &state)?;
-    }
+    let mut cuts = inventory.last_cuts(home)?.unwrap_or_default().merge(&state.cuts);
     let mut plan = Plan::of(&input.frames, &cuts).map_err(|_| frame_damage(home))?;
+    // The segment with the note may have to go.
+    note(home, &mut state, &cuts)?;
     let is_void = plan.is_deleted || state.phase == Phase::Emptying;
     if is_void {
         empty(home, &mut inventory, &mut state, plan.is_deleted)?;
@@ -120,10 +117,11 @@ pub(crate) fn recover(
 
     let recovery_point = match input.recovery_point {
         // A claim from a clean stop is newer than any cut.
-        Some(claimed) if input.clean => Some(claimed),
+        Some(claimed) if input.clean && plan.cut.is_none() => Some(claimed),
         claimed => claimed.map(|claimed| cuts.limit(claimed)),
     };
     let recovery_point = recovery_point.filter(|_| !is_void);
+    let recovery_point = recovery_point.map(|point| plan.cut.map_or(point, |cut| point.min(cut.at)));
     // Where nobody knows, sealed segments count as synced: what is damaged in them must not be cut away in silence.
     let trusted = recovery_point.or(inventory.bases.last().copied()).max(plan.durable);
     let saved = Saved::load(home, &inventory, state.log_start, recovery_point, &plan)?;
@@ -137,7 +135,11 @@ pub(crate) fn recover(
     let mut walk = Walk::new(home.clone(), known, saved.epochs, saved.producers);
     walk.begin(&inventory.bases, saved.scan_from)?;
     walk.apply(plan.batches)?;
-    let outcome = walk.finish()?;
+    let outcome = walk.finish(plan.cut.map(|cut| cut.at))?;
+    if let Some(cut) = plan.cut {
+        cuts.push(Cut { at: outcome.end.min(cut.at), epoch: cut.epoch });
+        note(home, &mut state, &cuts)?;
+    }
 
     let mut epochs = outcome.epochs;
     // An epoch in which nothing was written stands at the log's end; no batch tells of it.
@@ -161,6 +163,15 @@ pub(crate) fn recover(
         cuts,
         report: outcome.report,
     })
+}
+
+/// Keeps the note of the last cuts where it outlives any segment.
+fn note(home: &Home, state: &mut LogState, cuts: &Cuts) -> io::Result<()> {
+    if state.cuts == *cuts {
+        return Ok(());
+    }
+    state.cuts = cuts.clone();
+    state_file::write(home, state)
 }
 
 fn frame_damage(home: &Home) -> Damage {

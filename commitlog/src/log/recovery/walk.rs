@@ -223,15 +223,17 @@ impl Walk {
         Ok(())
     }
 
-    /// Goes on over what is whole; the first thing that is not ends the log.
-    pub(super) fn finish(mut self) -> Result<Outcome, RecoveryError> {
+    /// Goes on over what is whole, up to where the log is to be cut; the first thing that is not ends the log.
+    pub(super) fn finish(mut self, cut: Option<Offset>) -> Result<Outcome, RecoveryError> {
         let end = loop {
-            match self.look(Offset::MAX)? {
+            match self.look(cut.unwrap_or(Offset::MAX))? {
                 Found::Batch(batch) => self.accept(batch)?,
                 Found::Nothing(damage) => break damage,
             }
         };
-        if self.next < self.known.trusted {
+        // A batch that the cut goes through goes as a whole.
+        let is_cut = cut.is_some() && matches!(self.look(Offset::MAX)?, Found::Batch(_));
+        if self.next < self.known.trusted && !is_cut {
             return Err(end.into());
         }
         if self.next < self.known.log_start {

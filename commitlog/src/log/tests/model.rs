@@ -34,6 +34,12 @@ enum Op {
     /// The segments are synced, the recovery point is persisted, the journal forgets.
     Sync,
     Truncate(prop::sample::Index),
+    /// The journal is told first, and waited for; a crash may come between.
+    TruncateJournalFirst {
+        to: prop::sample::Index,
+        crash: Option<CrashMode>,
+        seed: u64,
+    },
     AdvanceStart(prop::sample::Index),
     Retain {
         bytes: u64,
@@ -50,7 +56,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let index = any::<prop::sample::Index>();
+    let index = || any::<prop::sample::Index>();
     let append = (1..5u32, prop::bool::weighted(0.1), prop::option::of(1..4u64), 0..120usize)
         .prop_map(|(records, new_epoch, producer, bytes)| Op::Append { records, new_epoch, producer, bytes });
     prop_oneof![
@@ -58,8 +64,10 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Commit),
         2 => Just(Op::CommitBySync),
         3 => Just(Op::Sync),
-        2 => index.prop_map(Op::Truncate),
-        1 => any::<prop::sample::Index>().prop_map(Op::AdvanceStart),
+        2 => index().prop_map(Op::Truncate),
+        2 => (index(), prop::option::of(prop::sample::select(&CrashMode::ALL[..])), any::<u64>())
+            .prop_map(|(to, crash, seed)| Op::TruncateJournalFirst { to, crash, seed }),
+        1 => index().prop_map(Op::AdvanceStart),
         1 => (0..2000u64).prop_map(|bytes| Op::Retain { bytes }),
         1 => (0..60u64).prop_map(Op::EmptyAndStartAt),
         1 => Just(Op::NewLeader),
@@ -196,7 +204,8 @@ impl Twin {
         self.settle();
     }
 
-    fn truncate(&mut self, index: prop::sample::Index) {
+    /// Where a cut at a random offset is to be, and what it leaves.
+    fn cut(&self, index: prop::sample::Index) -> (Offset, Content) {
         let (start, end) = (self.log_start, self.now().end());
         let to = start + index.index((end - start + 2) as usize) as u64;
         let mut after = self.now().clone();
@@ -205,13 +214,35 @@ impl Twin {
             // The start lies within the batch that goes.
             after = Content { batches: Vec::new(), floor: start };
         }
+        (Offset::new(to), after)
+    }
+
+    fn truncate(&mut self, index: prop::sample::Index) {
+        let (to, after) = self.cut(index);
         // The next leader writes in a newer epoch.
         self.epoch += 1;
         let epoch = LeaderEpoch::new(self.epoch);
-        let cut = self.log().truncate_to(Offset::new(to), epoch, 5).unwrap();
+        let cut = self.log().truncate_to(to, epoch, 5).unwrap();
         assert_eq!(cut.get(), after.end());
         self.submit(RecoveredBody::Truncate { to: cut });
         self.states.push(after);
+    }
+
+    fn truncate_journal_first(&mut self, index: prop::sample::Index, crash: Option<CrashMode>, seed: u64) {
+        let (to, after) = self.cut(index);
+        self.epoch += 1;
+        let epoch = LeaderEpoch::new(self.epoch);
+        self.submit(RecoveredBody::Truncate { to });
+        self.run(&Op::Commit);
+        self.states.push(after.clone());
+        match crash {
+            None => assert_eq!(self.log().truncate_to(to, epoch, 5).unwrap().get(), after.end()),
+            Some(mode) => {
+                self.crash(mode, seed);
+                assert!(self.now().end() <= after.end(), "the cut that the journal knows of is done");
+                self.sync();
+            }
+        }
     }
 
     fn move_start(&mut self, to: u64) {
@@ -240,6 +271,7 @@ impl Twin {
             }
             Op::Sync => self.sync(),
             Op::Truncate(index) => self.truncate(*index),
+            Op::TruncateJournalFirst { to, crash, seed } => self.truncate_journal_first(*to, *crash, *seed),
             Op::AdvanceStart(index) => {
                 let to =
                     self.log_start + index.index((self.now().end() - self.log_start + 1) as usize) as u64;
