@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use vltava_model::{NodeId, TopicId, TopicPartition};
+use vltava_model::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use vltava_proto::v1::{MetadataRecord, metadata_record::Record};
 
 use crate::image::{BrokerImage, ConfigTarget, Image, PartitionImage, TopicImage};
@@ -89,9 +89,9 @@ impl Touched {
             Record::Topic(record) => self.topic(before, after, TopicId::from_slice(&record.topic_id)),
             Record::TopicRemoved(record) => self.topic(before, after, TopicId::from_slice(&record.topic_id)),
             Record::Partition(record) => {
-                if let Ok((of, _)) = PartitionImage::from_record(record) {
-                    self.partitions.insert(of);
-                }
+                let topic = TopicId::from_slice(&record.topic_id);
+                let partition = PartitionIndex::new(record.partition);
+                self.partitions.extend(topic.map(|topic| TopicPartition::new(topic, partition)));
             }
             Record::Config(record) => {
                 self.configs.extend(ConfigTarget::from_proto(record.resource, &record.resource_name));

@@ -15,6 +15,11 @@ use super::topic_rules::CrashSafety;
 use super::{Decision, Refusal, View, offset_after};
 use crate::elections::Doubt;
 
+/// The most endpoints and directories of one broker, and the longest of their names: a record must stay small.
+const MAX_ENDPOINTS: usize = 32;
+const MAX_DIRECTORIES: usize = 256;
+const MAX_NAME_BYTES: usize = 255;
+
 /// What to tell the broker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Registration {
@@ -156,6 +161,9 @@ fn read(request: &RegisterBroker) -> Result<BrokerImage, Refusal> {
     if directories.is_empty() {
         return Err(invalid("a broker needs at least one log directory that works".into()));
     }
+    if let Some(what) = excess(request) {
+        return Err(invalid(what));
+    }
     Ok(BrokerImage {
         node_id: NodeId::new(request.node_id),
         broker_epoch: BrokerEpoch::ZERO,
@@ -165,6 +173,20 @@ fn read(request: &RegisterBroker) -> Result<BrokerImage, Refusal> {
         directories,
         state: BrokerState::Fenced,
     })
+}
+
+/// What a registration has too much of.
+fn excess(request: &RegisterBroker) -> Option<String> {
+    if request.endpoints.len() > MAX_ENDPOINTS || request.directories.len() > MAX_DIRECTORIES {
+        return Some(format!(
+            "a broker has at most {MAX_ENDPOINTS} endpoints and {MAX_DIRECTORIES} log directories"
+        ));
+    }
+    let of_endpoints = request.endpoints.iter().flat_map(|endpoint| [&endpoint.listener, &endpoint.host]);
+    let mut names = of_endpoints.chain(&request.rack);
+    names
+        .any(|name| name.len() > MAX_NAME_BYTES)
+        .then(|| format!("listeners, hosts and racks have names of at most {MAX_NAME_BYTES} bytes"))
 }
 
 /// A directory belongs to one broker: a copied disk must not pass for another replica.

@@ -5,5 +5,6 @@ mod cluster;
 mod configs;
 mod elections;
 mod isr;
+mod scale;
 mod simulation;
 mod topics;

@@ -57,7 +57,12 @@ fn registrations_that_cannot_be_are_refused() {
         change(&mut request);
         request
     };
-    let cases: [(Slip, ErrorCode); 6] = [
+    let cases: [(Slip, ErrorCode); 8] = [
+        (&|it| it.rack = Some("r".repeat(256)), ErrorCode::InvalidRequest),
+        (
+            &|it| it.directories = (0..257).map(|number| directory(2, number)).collect(),
+            ErrorCode::InvalidRequest,
+        ),
         (&|it| it.cluster_id = vec![1; 16].into(), ErrorCode::InconsistentClusterId),
         (&|it| it.features.clear(), ErrorCode::UnsupportedVersion),
         (&|it| it.incarnation_id.clear(), ErrorCode::InvalidRequest),
