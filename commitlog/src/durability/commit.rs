@@ -17,9 +17,9 @@ use super::error::{Done, JournalError, failed};
 use super::file::JournalFile;
 use super::format::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES};
 use super::group::{GroupBuilder, group_len};
-use super::housekeeper::sync_segment;
 use super::queue::Reservation;
 use super::shared::{Growth, SealedFile, Shared, Stage, Want};
+use super::syncer::sync_segment;
 use crate::storage::StorageFile;
 
 /// What one caller handed over.

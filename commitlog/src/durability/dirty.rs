@@ -37,8 +37,7 @@ impl Dirty {
                     partition.end = partition.end.map(|end| end.min(*to));
                 }
             }
-            EntryBody::Delete => self.forget(entry.partition),
-            EntryBody::StartOffset { .. } | EntryBody::Sync { .. } => {}
+            EntryBody::StartOffset { .. } | EntryBody::Delete | EntryBody::Sync { .. } => {}
         }
     }
 

@@ -10,7 +10,7 @@ use super::error::{JournalError, failed};
 use super::format::FileHeader;
 use crate::storage::{Storage, StorageFile};
 
-/// The ending of a journal file's name; before it stands the generation in which it was made.
+/// The ending of a journal file's name; before it stands a number that no other has.
 pub(super) const SUFFIX: &str = ".journal";
 
 /// A journal file in one of its uses.
@@ -22,39 +22,49 @@ pub(super) struct JournalFile {
     capacity: AtomicU64,
 }
 
-impl JournalFile {
-    /// Makes a file durably. The header is written when all else is there: a file that has one is complete.
-    pub fn create(
+/// A file with room and without a header, which a restart removes.
+pub(super) struct Unfinished {
+    path: PathBuf,
+    file: Arc<dyn StorageFile>,
+    bytes: u64,
+}
+
+impl Unfinished {
+    /// Writes the header and makes the file durable: one that has a header is complete.
+    pub fn finish(
+        self,
         storage: &dyn Storage,
         dir: &Path,
         header: FileHeader,
+    ) -> Result<JournalFile, JournalError> {
+        let made = JournalFile::found(self.path, header, self.file, self.bytes);
+        made.write_header()?;
+        storage.sync_dir(dir).map_err(failed("syncing", dir))?;
+        Ok(made)
+    }
+}
+
+impl JournalFile {
+    /// Begins a file: its room, zeroed and synced.
+    pub fn reserve(
+        storage: &dyn Storage,
+        dir: &Path,
+        number: u64,
         bytes: u64,
-    ) -> Result<Self, JournalError> {
-        let path = dir.join(format!("{:020}{SUFFIX}", header.generation));
-        let made = Self::make(storage, path.clone(), header, bytes);
-        if made.is_err() {
-            // So that a full disk does not stay the fuller for it. Without a header it would be removed later anyway.
+    ) -> Result<Unfinished, JournalError> {
+        let path = dir.join(format!("{number:020}{SUFFIX}"));
+        let file = storage.create(&path).map_err(failed("creating", &path))?;
+        let zeroed =
+            file.set_len(0).and_then(|()| file.allocate_zeroed(bytes)).and_then(|()| file.sync_data());
+        if zeroed.is_err() {
+            // So that a full disk does not stay the fuller for it.
             let _ = storage.remove(&path);
         }
-        storage.sync_dir(dir).map_err(failed("syncing", dir))?;
-        made
+        zeroed.map_err(failed("making room in", &path))?;
+        Ok(Unfinished { path, file, bytes })
     }
 
-    fn make(
-        storage: &dyn Storage,
-        path: PathBuf,
-        header: FileHeader,
-        bytes: u64,
-    ) -> Result<Self, JournalError> {
-        let file = storage.create(&path).map_err(failed("creating", &path))?;
-        file.set_len(0).map_err(failed("emptying", &path))?;
-        let this = Self { path, header, file, capacity: AtomicU64::new(0) };
-        this.grow(bytes)?;
-        this.write_header()?;
-        Ok(this)
-    }
-
-    /// A file that recovery found.
+    /// A file that is there, with its header.
     pub fn found(path: PathBuf, header: FileHeader, file: Arc<dyn StorageFile>, len: u64) -> Self {
         Self { path, header, file, capacity: AtomicU64::new(len) }
     }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! submit ──▶ queue ──▶ committer: one group = one write + one sync ──▶ done, in the order of submission
-//!                          │ full file              ▲ empty file
-//!                          ▼                        │
-//!                      housekeeper: syncs the segments that the file's groups touched, then prepares it anew
+//!                          │ full file           ▲ empty file, room in the current one
+//!                          ▼                     │
+//!                       syncer: the segments     preparer
+//!                       that its groups touched
 //! ```
 //!
 //! Rules that hold for its users:
@@ -28,12 +29,13 @@ mod error;
 mod file;
 mod format;
 mod group;
-mod housekeeper;
 mod metrics;
 mod options;
+mod preparer;
 mod queue;
 mod recovery;
 mod shared;
+mod syncer;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -62,7 +64,7 @@ pub struct Journal {
     /// `None` once it is being closed.
     queue: Option<Sender<Submission>>,
     committer: Option<JoinHandle<()>>,
-    housekeeper: Option<JoinHandle<()>>,
+    keepers: Vec<JoinHandle<()>>,
 }
 
 impl Journal {
@@ -99,14 +101,21 @@ impl Journal {
             spares: resumed.spares.into(),
             spare: Want::No,
             growth: Growth::Enough,
-            next_generation: resumed.next_generation,
             replay: Replay::Pending,
             stage: Stage::Running,
             syncs: VecDeque::new(),
         };
         let salt = resumed.current.header.salt;
         let admission = Arc::new(Admission::new(options.queue_max, options.queue_bytes_max));
-        let shared = Arc::new(Shared::new(storage, recovered.dir, options, salt, observer, room));
+        let shared = Arc::new(Shared::new(
+            storage,
+            recovered.dir,
+            options,
+            salt,
+            observer,
+            resumed.next_generation,
+            room,
+        ));
         // Bounded by the admission, which counts bytes as well.
         let (queue, receiver) = crossbeam_channel::unbounded();
         let committer = Committer::new(
@@ -116,10 +125,12 @@ impl Journal {
             resumed.pos,
             recovered.next_sequence,
         );
-        let keeper = Arc::clone(&shared);
-        let mut journal = Self { shared, admission, queue: Some(queue), committer: None, housekeeper: None };
+        let (preparing, syncing) = (Arc::clone(&shared), Arc::clone(&shared));
+        let mut journal =
+            Self { shared, admission, queue: Some(queue), committer: None, keepers: Vec::new() };
+        journal.keepers.push(journal.spawn("journal-prepare", move || preparer::run(&preparing))?);
+        journal.keepers.push(journal.spawn("journal-sync", move || syncer::run(&syncing))?);
         journal.committer = Some(journal.spawn("journal-commit", move || committer.run())?);
-        journal.housekeeper = Some(journal.spawn("journal-keep", move || housekeeper::run(&keeper))?);
         Ok(journal)
     }
 
@@ -218,7 +229,7 @@ impl Journal {
         self.shared.check()
     }
 
-    /// Ends both threads, the committer first.
+    /// Ends all threads, the committer first: it may need the others.
     fn end(&mut self, last: Stage) {
         if last == Stage::Emptying {
             self.shared.change(|room| room.stage = Stage::Closing);
@@ -226,7 +237,7 @@ impl Journal {
         self.queue = None;
         join(self.committer.take());
         self.shared.change(|room| room.stage = last);
-        join(self.housekeeper.take());
+        self.keepers.drain(..).for_each(|keeper| join(Some(keeper)));
     }
 }
 

@@ -246,7 +246,8 @@ pub(super) fn resume(
     let mut files = std::mem::take(&mut recovered.files);
     if files.is_empty() {
         let header = FileHeader { salt: fresh_salt, generation: 1, floor: 0 };
-        files.push(JournalFile::create(&**storage, dir, header, first_bytes)?);
+        let begun = JournalFile::reserve(&**storage, dir, 1, first_bytes)?;
+        files.push(begun.finish(&**storage, dir, header)?);
     }
     for file in files.iter().filter(|file| file.capacity() < first_bytes) {
         file.grow(first_bytes)?;

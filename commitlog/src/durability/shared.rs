@@ -1,8 +1,8 @@
-//! What the journal's two threads and its handle share: the failure, and the files that wait.
+//! What the journal's threads and its handle share: the failure, and the files that wait.
 //!
-//! The committer takes prepared files and gives back full ones; the housekeeper syncs what the full ones hold and
-//! prepares them anew. Files are prepared in the order in which they were filled, so generations on disk never have
-//! a gap. Knows nothing of groups.
+//! The committer takes empty files and gives back full ones; the syncer syncs what the full ones hold and makes them
+//! empty again, the preparer makes more. Every use of a file takes the next generation, one after the other, and full
+//! files are emptied oldest first: so the generations on disk never have a gap. Knows nothing of groups.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub observer: Arc<dyn JournalObserver>,
     pub metrics: JournalMetrics,
     failure: OnceLock<JournalError>,
+    /// The next use of a file gets this; held while its header is written, so that headers appear on disk in order.
+    generation: Mutex<u64>,
     room: Mutex<Room>,
     changed: Condvar,
 }
@@ -37,7 +39,6 @@ pub(super) struct Room {
     pub spares: VecDeque<JournalFile>,
     pub spare: Want,
     pub growth: Growth,
-    pub next_generation: u64,
     /// All files, the one being written included.
     pub files: usize,
     pub replay: Replay,
@@ -86,9 +87,9 @@ pub(super) enum Stage {
     Running,
     /// The committer is to end, and everything is to be synced.
     Closing,
-    /// The committer has ended; the housekeeper syncs everything, then ends.
+    /// The committer has ended; the syncer syncs everything, then ends.
     Emptying,
-    /// The housekeeper is to end.
+    /// All are to end.
     Stopping,
 }
 
@@ -105,6 +106,7 @@ impl Shared {
         options: JournalOptions,
         salt: u64,
         observer: Arc<dyn JournalObserver>,
+        generation: u64,
         room: Room,
     ) -> Self {
         Self {
@@ -115,6 +117,7 @@ impl Shared {
             observer,
             metrics: JournalMetrics::default(),
             failure: OnceLock::new(),
+            generation: Mutex::new(generation),
             room: Mutex::new(room),
             changed: Condvar::new(),
         }
@@ -137,6 +140,23 @@ impl Shared {
         // Taken so that nobody checks, misses the failure, and then waits.
         drop(self.room());
         self.changed.notify_all();
+    }
+
+    /// Begins the next use of a file by `begin`, which makes its header durable; no other begins meanwhile.
+    pub fn next_generation(
+        &self,
+        begin: impl FnOnce(u64) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        begin(*generation)?;
+        *generation += 1;
+        Ok(())
+    }
+
+    /// A number for a new file's name. Every new file takes a generation after it took its number, so none gets one
+    /// that another has.
+    pub fn file_name(&self) -> u64 {
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn room(&self) -> MutexGuard<'_, Room> {

@@ -171,6 +171,25 @@ fn a_large_append_syncs_its_partition_and_leaves_a_frame_that_says_so() {
     assert_eq!(*observed.synced.lock().unwrap(), [(partition(1), Offset::new(5010))]);
 }
 
+/// The frame says that nothing before it is needed: not even what is being synced just now.
+#[test]
+fn a_large_append_waits_for_what_is_being_synced() {
+    let storage = MemoryStorage::new();
+    let (old, new, other) = (segment(&storage, "old"), segment(&storage, "new"), segment(&storage, "other"));
+    let journal = start(&storage, tiny());
+    journal.replay_done();
+    let paused = storage.pause_syncs("old");
+    commit(&journal, vec![append(1, 0, vec![1; 10], &old)]).unwrap();
+    for i in 0..40 {
+        commit(&journal, vec![append(2, i * 1000, vec![1; 1000], &other)]).unwrap();
+    }
+    paused.wait_until_blocked();
+    let large = submit(&journal, vec![append(1, 10, vec![2; 5000], &new)]).unwrap();
+    assert!(large.recv_timeout(Duration::from_millis(100)).is_err());
+    drop(paused);
+    large.recv().unwrap().unwrap();
+}
+
 #[test]
 fn a_log_that_leaves_the_journal_voids_its_frames() {
     let storage = MemoryStorage::new();

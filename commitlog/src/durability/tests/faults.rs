@@ -85,11 +85,32 @@ fn everyone_who_waits_is_told_of_the_failure() {
     std::thread::sleep(Duration::from_millis(30));
     let paused = storage.pause_syncs("journal");
     storage.inject(fault(FaultPoint::SyncData, "journal", 0));
-    let waiting: Vec<_> =
-        (0..10).map(|i| submit(&journal, vec![append(1, i, vec![1], &file)]).unwrap()).collect();
+    let submit = |i| submit(&journal, vec![append(1, i, vec![1], &file)]).unwrap();
+    let mut waiting = vec![submit(1)];
     paused.wait_until_blocked();
+    waiting.extend((2..10).map(submit));
     drop(paused);
     assert!(waiting.iter().all(|outcome| outcome.recv().unwrap().is_err()));
+    let written = Journal::recover(&storage, &dir()).unwrap().take(partition(1)).len();
+    assert_eq!(written, 2, "nothing is written after the failure");
+}
+
+#[test]
+fn a_failure_beside_a_group_fails_the_group() {
+    let storage = MemoryStorage::new();
+    let (file, relaxed) = (segment(&storage, "a"), segment(&storage, "relaxed"));
+    let journal = start(&storage, tiny());
+    commit(&journal, vec![append(1, 0, vec![1], &file)]).unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    let paused = storage.pause_syncs("journal");
+    let beside = submit(&journal, vec![append(1, 1, vec![1], &file)]).unwrap();
+    paused.wait_until_blocked();
+    storage.inject(fault(FaultPoint::SyncData, "relaxed", 0));
+    let (send, receive) = mpsc::channel();
+    journal.sync_files(vec![relaxed], Box::new(move |outcome| send.send(outcome).unwrap())).unwrap();
+    assert!(receive.recv().unwrap().is_err());
+    drop(paused);
+    assert!(beside.recv().unwrap().is_err());
 }
 
 /// A group that was written and whose sync failed may be in the cache alone. What is written after a restart must not

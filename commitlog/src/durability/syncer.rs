@@ -1,0 +1,117 @@
+//! The journal's thread that syncs at leisure: files that someone waits for first, then the segments that full journal
+//! files touched, oldest first, so that those files can be used again.
+//!
+//! It may be held up by one slow sync for long; nothing that the committer needs soon is its business. Knows nothing
+//! of groups.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+
+use super::error::{JournalError, failed};
+use super::format::FileHeader;
+use super::shared::{Replay, SealedFile, Shared, Stage, SyncRequest};
+use crate::storage::StorageFile;
+
+enum Job {
+    Sync(VecDeque<SyncRequest>),
+    Release(Arc<SealedFile>),
+}
+
+/// Works until the journal ends.
+pub(super) fn run(shared: &Shared) {
+    while let Some(job) = next_job(shared) {
+        let result = match job {
+            Job::Sync(requests) => sync(shared, requests),
+            Job::Release(sealed) => release_step(shared, &sealed),
+        };
+        if let Err(error) = result {
+            shared.fail(&error);
+        }
+    }
+}
+
+/// Waits for something to do; `None` when the journal ends.
+fn next_job(shared: &Shared) -> Option<Job> {
+    let mut room = shared.room();
+    loop {
+        if !room.syncs.is_empty() {
+            // Also after a failure: they are told of it.
+            return Some(Job::Sync(std::mem::take(&mut room.syncs)));
+        }
+        let failed = shared.check().is_err();
+        let next = room.sealed.front().filter(|_| room.replay == Replay::Done && !failed);
+        match (room.stage, next) {
+            (Stage::Running | Stage::Closing | Stage::Emptying, Some(sealed)) => {
+                return Some(Job::Release(Arc::clone(sealed)));
+            }
+            (Stage::Stopping, _) | (Stage::Emptying, None) => return None,
+            (Stage::Running | Stage::Closing, None) => room = shared.wait(room),
+        }
+    }
+}
+
+/// Syncs each file once, however many wait for it.
+fn sync(shared: &Shared, requests: VecDeque<SyncRequest>) -> Result<(), JournalError> {
+    let mut synced: Vec<Arc<dyn StorageFile>> = Vec::new();
+    let mut result = Ok(());
+    for request in requests {
+        for file in request.files {
+            if result.is_ok() && !synced.iter().any(|known| Arc::ptr_eq(known, &file)) {
+                result = shared.check().and_then(|()| sync_segment(shared, &*file));
+                synced.push(file);
+            }
+        }
+        if let Err(error) = &result {
+            shared.fail(error);
+        }
+        (request.done)(result.clone().and_then(|()| shared.check()));
+    }
+    result
+}
+
+/// Syncs one partition of a full file, or, when none is left, prepares the file anew.
+fn release_step(shared: &Shared, sealed: &SealedFile) -> Result<(), JournalError> {
+    let dirty = || sealed.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = dirty().next();
+    let Some((partition, left)) = next else { return recycle(shared, sealed) };
+    for segment in &left.segments {
+        sync_segment(shared, &**segment)?;
+    }
+    // Forgotten only now: until then a sync of the whole partition must find it here.
+    dirty().forget(partition);
+    if let Some(end) = left.end {
+        shared.observer.synced(partition, end);
+    }
+    Ok(())
+}
+
+/// Makes a full file that holds nothing of value into an empty one.
+fn recycle(shared: &Shared, sealed: &SealedFile) -> Result<(), JournalError> {
+    let surplus = shared.room().files > shared.options.files_max;
+    if surplus {
+        let path = &sealed.file.path;
+        shared.storage.remove(path).map_err(failed("removing", path))?;
+        shared.storage.sync_dir(&shared.dir).map_err(failed("syncing", &shared.dir))?;
+        shared.change(|room| {
+            room.sealed.pop_front();
+            room.files -= 1;
+        });
+        return Ok(());
+    }
+    shared.next_generation(|generation| {
+        let header = FileHeader { salt: shared.salt, generation, floor: sealed.end_sequence };
+        let file = sealed.file.reuse(header)?;
+        shared.metrics.file_recycled();
+        shared.change(|room| {
+            room.sealed.pop_front();
+            room.spares.push_back(file);
+        });
+        Ok(())
+    })
+}
+
+/// Syncs a segment file.
+pub(super) fn sync_segment(shared: &Shared, segment: &dyn StorageFile) -> Result<(), JournalError> {
+    shared.metrics.segment_synced();
+    segment.sync_data().map_err(failed("syncing a segment for", &shared.dir))
+}
