@@ -13,7 +13,7 @@ use vltava_node::config::parse_duration;
 use self::print::{Style, View};
 use crate::args::Context;
 use crate::client;
-use crate::exit::{CliError, CliResult};
+use crate::exit::{CliError, CliResult, Failure};
 use crate::output::{Format, written};
 use crate::text::{self, Separator};
 
@@ -130,6 +130,17 @@ pub async fn run(args: ConsumeArgs, context: &Context) -> CliResult {
         ));
     }
     let client = client::connect(context)?;
+    let known = client.topic(&args.topic).await?;
+    if let Some(missing) =
+        args.partitions.iter().find(|p| known.partitions.iter().all(|known| known.partition != **p))
+    {
+        let message = format!(
+            "topic {} has {} partitions, and no partition {missing}",
+            args.topic,
+            known.partitions.len()
+        );
+        return Err(CliError::new(Failure::NotFound, message));
+    }
     // Who asked for the oldest records that there are goes on with them when retention overtakes the reading. Who
     // asked for an offset is told.
     let offset_reset = if start == StartAt::Earliest { OffsetReset::Earliest } else { OffsetReset::None };

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use vltava_commitlog::checkpoint::{CheckpointKind, read_checkpoint};
 use vltava_commitlog::storage::RealStorage;
-use vltava_model::{ClusterId, DirectoryId};
+use vltava_model::{ClusterId, DirectoryId, TopicId};
 
 use super::{Fields, read};
 use crate::exit::{CliError, CliResult};
@@ -13,7 +13,7 @@ use crate::output::{self, Format};
 /// Where a checkpoint's header names its kind.
 const KIND_AT: std::ops::Range<usize> = 4..8;
 
-/// A checkpoint: vltava.meta, clean-shutdown, leader-epoch-checkpoint, log-state
+/// A checkpoint: vltava.meta, clean-shutdown, leader-epoch-checkpoint, log-state, recovery points
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -64,6 +64,7 @@ fn explain(kind: [u8; 4], payload: &[u8]) -> Vec<String> {
         b"clsh" => Fields(payload).u64().map(|epoch| vec![format!("broker epoch: {epoch}")]),
         b"EPOC" => epochs(payload),
         b"LOGS" => state(payload),
+        b"rcvp" => recovery_points(payload),
         _ => None,
     };
     known.unwrap_or_else(|| payload.chunks(32).map(hex).collect())
@@ -87,6 +88,15 @@ fn epochs(payload: &[u8]) -> Option<Vec<String>> {
     let entries = payload.chunks(12).map(|entry| {
         let mut fields = Fields(entry);
         Some(format!("leader epoch {} begins at offset {}", fields.u32()?, fields.u64()?))
+    });
+    entries.collect()
+}
+
+fn recovery_points(payload: &[u8]) -> Option<Vec<String>> {
+    let entries = payload.chunks(28).map(|entry| {
+        let mut fields = Fields(entry);
+        let topic = TopicId::from_slice(&fields.take::<16>()?)?;
+        Some(format!("{topic}-{} is synced below offset {}", fields.u32()?, fields.u64()?))
     });
     entries.collect()
 }
@@ -120,6 +130,8 @@ mod tests {
             explain(*b"EPOC", &[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9]),
             ["leader epoch 2 begins at offset 9"]
         );
+        let point = [[0; 16].as_slice(), &[0, 0, 0, 1], &9_u64.to_be_bytes()].concat();
+        assert!(explain(*b"rcvp", &point)[0].ends_with("0-1 is synced below offset 9"));
         assert_eq!(explain(*b"????", &[1, 255]), ["01ff"]);
         assert_eq!(explain(*b"meta", &[1]), ["01"]);
     }

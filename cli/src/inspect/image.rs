@@ -81,7 +81,7 @@ impl From<&Image> for ImageView {
 fn view_broker(broker: &vltava_metadata::BrokerImage) -> Broker {
     Broker {
         id: broker.node_id.get(),
-        state: format!("{:?}", broker.state).to_lowercase(),
+        state: crate::brokers::state(broker.state.to_proto()).to_owned(),
         broker_epoch: broker.broker_epoch.get(),
         rack: broker.rack.as_ref().map(ToString::to_string),
         endpoints: broker

@@ -42,7 +42,7 @@ enum InspectCommand {
     Index(index::IndexArgs),
     /// What the journal of a log directory holds
     Journal(journal::JournalArgs),
-    /// A checkpoint: vltava.meta, clean-shutdown, leader-epoch-checkpoint, log-state
+    /// A checkpoint: vltava.meta, clean-shutdown, leader-epoch-checkpoint, log-state, recovery points
     Checkpoint(checkpoint::CheckpointArgs),
     /// The producers in a partition's .snapshot file
     Snapshot(snapshot::SnapshotArgs),

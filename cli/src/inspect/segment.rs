@@ -357,8 +357,8 @@ mod tests {
         bytes.extend(batch(2, &["c"]));
         assert_eq!(walk(&bytes), (2, None));
         assert_eq!(walk(b""), (0, None));
-        let (read, what) = walk(&bytes[..first + 70]);
-        assert!(read == 1 && what.clone().unwrap().contains("cut off after 70"), "{what:?}");
+        let (read, what) = walk(&bytes[..first + 65]);
+        assert!(read == 1 && what.clone().unwrap().contains("cut off after 65"), "{what:?}");
         let (read, what) = walk(&bytes[..first + 10]);
         assert!(read == 1 && what.clone().unwrap().contains("no whole batch"), "{what:?}");
         let last = bytes.len() - 1;

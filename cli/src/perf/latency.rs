@@ -99,7 +99,9 @@ pub async fn run(args: LatencyArgs, context: &Context) -> CliResult {
         }
     };
     live.finish();
-    let elapsed = run.epoch.elapsed();
+    // The warm-up is no part of the measurement.
+    let warmup = Duration::from_secs_f64(args.warmup as f64 / args.rate);
+    let elapsed = run.epoch.elapsed().saturating_sub(warmup);
     let reports =
         Reports { end_to_end: received.report(elapsed), acknowledged: acknowledged.report(elapsed) };
     output::print(context.format, &reports, |reports| {
