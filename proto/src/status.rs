@@ -48,7 +48,11 @@ pub fn detail_of(status: &Status) -> ErrorDetail {
     });
     sent.unwrap_or_else(|| {
         let code = match status.code() {
-            Code::Unavailable | Code::Cancelled | Code::Aborted => ErrorCode::NetworkException,
+            // What breaks on the way (a reset stream, a body that ends too soon) comes as Unknown or Internal, and our
+            // servers always send a detail: whether the request took effect is not known.
+            Code::Unavailable | Code::Cancelled | Code::Aborted | Code::Unknown | Code::Internal => {
+                ErrorCode::NetworkException
+            }
             Code::DeadlineExceeded => ErrorCode::RequestTimedOut,
             Code::ResourceExhausted => ErrorCode::ThrottlingQuotaExceeded,
             Code::OutOfRange => ErrorCode::MessageTooLarge,
@@ -108,6 +112,9 @@ mod tests {
     #[test]
     fn a_status_without_detail_is_classified() {
         let read = detail_of(&Status::unavailable("connection refused"));
+        assert_eq!(code_of(&read), ErrorCode::NetworkException);
+        // As a killed server's connection ends.
+        let read = detail_of(&Status::unknown("h2 protocol error: error reading a body from connection"));
         assert_eq!(code_of(&read), ErrorCode::NetworkException);
     }
 }

@@ -3,7 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long one command may take before it is killed.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// The path of the binary: `VLTAVA_BIN`, or built from this tree in the profile of the tests.
 pub fn binary() -> &'static Path {
@@ -80,7 +86,24 @@ pub fn run(servers: &str, args: &[&str], input: &[u8]) -> Ran {
         // The child may end before it has read all.
         let _ = stdin.write_all(&input);
     });
+    // A command that hangs is a failure like any other: it must not hang the tests.
+    let id = Pid::from_child(&child);
+    let ended = Arc::new((Mutex::new(false), Condvar::new()));
+    let watchdog = std::thread::spawn({
+        let ended = ended.clone();
+        move || {
+            let guard = ended.0.lock().expect("nobody panics with it");
+            let (guard, _) =
+                ended.1.wait_timeout_while(guard, LIMIT, |ended| !*ended).expect("nobody panics with it");
+            if !*guard {
+                let _ = kill_process(id, Signal::KILL);
+            }
+        }
+    });
     let output = child.wait_with_output().expect("the binary ends");
+    *ended.0.lock().expect("nobody panics with it") = true;
+    ended.1.notify_all();
+    watchdog.join().expect("the watchdog does not panic");
     writer.join().expect("the writer does not panic");
     output.into()
 }

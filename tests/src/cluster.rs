@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cli::{self, Ran};
+use crate::turn::{self, Turn};
 use crate::wait;
 
 /// How long a cluster may take to become ready: generous, since machines that run tests are slow.
@@ -67,11 +69,7 @@ pub struct Cluster {
     options: ClusterOptions,
     /// The nodes, by id from 1.
     pub nodes: Vec<Node>,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
+    _turn: Rc<Turn>,
 }
 
 impl Cluster {
@@ -88,22 +86,34 @@ impl Cluster {
     /// # Panics
     /// When they do not become ready.
     pub fn with(options: ClusterOptions) -> Self {
+        let mut cluster = Self::prepare(options);
+        for id in cluster.ids() {
+            cluster.spawn(id);
+        }
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// Writes the config files of a cluster, and starts nothing.
+    ///
+    /// # Panics
+    /// When they can't be written.
+    pub fn prepare(options: ClusterOptions) -> Self {
+        let turn = turn::take();
         let nodes = (1..).zip(&options.nodes).map(|(id, role)| Node {
             id,
             role: *role,
-            grpc: free_port(),
-            controller: free_port(),
-            http: free_port(),
+            grpc: turn::port(),
+            controller: turn::port(),
+            http: turn::port(),
             process: None,
         });
         let nodes = nodes.collect();
         let dir = TempDir::with_prefix("vltava-test-").expect("a temporary directory can be made");
-        let mut cluster = Self { dir, options, nodes };
+        let cluster = Self { dir, options, nodes, _turn: turn };
         for id in cluster.ids() {
             cluster.write_config(id, &[]);
-            cluster.spawn(id);
         }
-        cluster.wait_ready();
         cluster
     }
 
@@ -139,7 +149,14 @@ impl Cluster {
     /// Adds a node that is not among the configured voters. It is not started.
     pub fn add_node(&mut self, role: Role) -> u32 {
         let id = u32::try_from(self.nodes.len()).expect("few nodes") + 1;
-        let node = Node { id, role, grpc: free_port(), controller: free_port(), http: free_port(), process: None };
+        let node = Node {
+            id,
+            role,
+            grpc: turn::port(),
+            controller: turn::port(),
+            http: turn::port(),
+            process: None,
+        };
         self.nodes.push(node);
         self.write_config(id, &[id]);
         id
@@ -166,7 +183,8 @@ impl Cluster {
         if node.role != Role::Controller {
             listeners.push(format!("\"GRPC://127.0.0.1:{}\"", node.grpc));
         }
-        let log_dirs: Vec<String> = self.log_dirs(id).iter().map(|dir| format!("\"{}\"", dir.display())).collect();
+        let log_dirs: Vec<String> =
+            self.log_dirs(id).iter().map(|dir| format!("\"{}\"", dir.display())).collect();
         let mut text = String::new();
         let _ = writeln!(text, "node.id = {id}\nprocess.roles = [{roles}]");
         let _ = writeln!(text, "log.dirs = [{}]", log_dirs.join(", "));
@@ -187,7 +205,11 @@ impl Cluster {
     /// When it runs already.
     pub fn spawn(&mut self, id: u32) {
         assert!(self.node(id).process.is_none(), "node {id} runs already");
-        let log = File::options().create(true).append(true).open(self.log_file(id)).expect("the log can be written");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file(id))
+            .expect("the log can be written");
         let process = Command::new(cli::binary())
             .args(["server", "--config"])
             .arg(self.config(id))
@@ -211,6 +233,18 @@ impl Cluster {
     fn pid(&self, id: u32) -> Pid {
         let process = self.node(id).process.as_ref().expect("the node runs");
         Pid::from_child(process)
+    }
+
+    /// Holds that no node died by itself, and none panicked.
+    ///
+    /// # Panics
+    /// When one did.
+    pub fn assert_healthy(&mut self) {
+        for id in self.ids() {
+            let ended = self.node_mut(id).process.as_mut().map(Child::try_wait);
+            let healthy = matches!(ended, None | Some(Ok(None))) && !self.log(id).contains("panicked at");
+            assert!(healthy, "node {id} died or panicked: {ended:?}\n{}", self.logs());
+        }
     }
 
     /// Whether a node's process runs.
@@ -306,7 +340,8 @@ impl Cluster {
 
     /// All brokers' addresses, comma-separated; running ones first.
     pub fn servers(&self) -> String {
-        let mut brokers: Vec<&Node> = self.nodes.iter().filter(|node| node.role != Role::Controller).collect();
+        let mut brokers: Vec<&Node> =
+            self.nodes.iter().filter(|node| node.role != Role::Controller).collect();
         brokers.sort_by_key(|node| node.process.is_none());
         brokers.iter().map(|node| format!("127.0.0.1:{}", node.grpc)).collect::<Vec<_>>().join(",")
     }
@@ -372,7 +407,8 @@ impl Cluster {
     pub fn controller(&self) -> u32 {
         let found = wait::until("an active controller", READY, || {
             let ran = self.cli(&["quorum", "describe", "--output", "json"]);
-            let all: Value = serde_json::from_str(&ran.out).map_err(|error| format!("{error}: {}", ran.err))?;
+            let all: Value =
+                serde_json::from_str(&ran.out).map_err(|error| format!("{error}: {}", ran.err))?;
             let id = all["leader_id"].as_u64().ok_or("no leader")?;
             u32::try_from(id).ok().filter(|id| self.runs(*id)).ok_or_else(|| "it does not run".to_owned())
         });

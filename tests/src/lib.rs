@@ -4,6 +4,9 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod history;
+pub mod load;
+pub mod turn;
 pub mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, Role};
