@@ -118,9 +118,10 @@ fn bar(length: u64) -> ProgressBar {
 impl Summary {
     /// In words.
     pub fn sentence(&self) -> String {
+        let noun = if self.sent == 1 { "record" } else { "records" };
         let acknowledged = match self.sent == self.acknowledged {
-            true => format!("{} records acknowledged", grouped(self.acknowledged)),
-            false => format!("{} of {} records acknowledged", grouped(self.acknowledged), grouped(self.sent)),
+            true => format!("{} {noun} acknowledged", grouped(self.acknowledged)),
+            false => format!("{} of {} {noun} acknowledged", grouped(self.acknowledged), grouped(self.sent)),
         };
         let seconds = self.seconds.max(0.001);
         format!(
@@ -159,6 +160,8 @@ mod tests {
         let summary = Summary { sent: 1_000_000, acknowledged: 1_000_000, bytes: 15_000_000, seconds: 2.5 };
         let expected = "1,000,000 records acknowledged (15.0 MB) in 2.50 s: 400,000 records/s, 6.0 MB/s";
         assert_eq!(summary.sentence(), expected);
+        let one = Summary { sent: 1, acknowledged: 1, bytes: 3, seconds: 1.0 };
+        assert!(one.sentence().starts_with("1 record acknowledged"), "{}", one.sentence());
         let partly = Summary { sent: 10, acknowledged: 7, bytes: 0, seconds: 0.0 };
         assert!(partly.sentence().starts_with("7 of 10 records acknowledged"), "{}", partly.sentence());
     }
