@@ -168,7 +168,7 @@ fn report(local: &Local, plan: &Plan) {
         ),
         Plan::Replaced(old) => tracing::error!(
             "this controller's metadata directory is new (directory id {}), but the cluster's voter {id} has directory \
-             id {old}: the disk was wiped or replaced. It does not vote. Run `vltava quorum remove {id} --directory {old}`, \
+             id {old}: the disk was wiped or replaced. It does not vote. Run `vltava quorum remove {id} --directory-id {old}`, \
              then `vltava quorum add {id}@{address}`",
             local.directory()
         ),

@@ -9,6 +9,10 @@
 //! another binary, `VLTAVA_ROUNDS` makes loops longer, `VLTAVA_SEED` repeats one, `VLTAVA_KEEP` keeps the nodes' files of a
 //! scenario that failed.
 
+mod api;
 mod kills;
+mod pauses;
+mod replicas;
+mod restarts;
 mod support;
 mod walk;
