@@ -50,6 +50,11 @@ impl Inventory {
         Ok(())
     }
 
+    /// Whether there are segments wholly below the log's start.
+    pub(crate) fn has_below(&self, log_start: Offset) -> bool {
+        self.bases.get(1).is_some_and(|second| *second <= log_start)
+    }
+
     /// Removes the segments that lie wholly below the log's start: a deletion was interrupted.
     pub(crate) fn remove_below(&mut self, home: &Home, log_start: Offset) -> io::Result<()> {
         let keep_from = self.bases.partition_point(|base| *base <= log_start).saturating_sub(1);

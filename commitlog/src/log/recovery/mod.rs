@@ -105,14 +105,18 @@ pub(crate) fn recover(
     let mut state = state_file::read(home)?;
     let mut cuts = inventory.last_cuts(home)?.unwrap_or_default().merge(&state.cuts);
     let mut plan = Plan::of(&input.frames, &cuts).map_err(|_| frame_damage(home))?;
-    // The segment with the note may have to go.
-    note(home, &mut state, &cuts)?;
     let is_void = plan.is_deleted || state.phase == Phase::Emptying;
     if is_void {
         empty(home, &mut inventory, &mut state, plan.is_deleted)?;
     }
-    state.log_start = state.log_start.max(plan.start.unwrap_or_default());
     plan.batches.retain(|batch| batch.header().end_offset() > state.log_start);
+    let is_later = plan.start.is_some_and(|start| start > state.log_start);
+    if is_later || inventory.has_below(state.log_start) {
+        // Frames are not kept for ever, nor is the segment with the note of the cuts.
+        state.log_start = state.log_start.max(plan.start.unwrap_or_default());
+        state.cuts = cuts.clone();
+        state_file::write(home, &state)?;
+    }
     inventory.remove_below(home, state.log_start)?;
 
     let recovery_point = match input.recovery_point {
@@ -127,8 +131,7 @@ pub(crate) fn recover(
     let saved = Saved::load(home, &inventory, state.log_start, recovery_point, &plan)?;
     let known = Known {
         trusted: trusted.unwrap_or_default(),
-        log_start: state.log_start,
-        cuts: cuts.clone(),
+        state: LogState { cuts: cuts.clone(), ..state.clone() },
         segment_bytes: config.segment_bytes,
         now_ms: input.now_ms,
     };
@@ -138,7 +141,10 @@ pub(crate) fn recover(
     let outcome = walk.finish(plan.cut.map(|cut| cut.at))?;
     if let Some(cut) = plan.cut {
         cuts.push(Cut { at: outcome.end.min(cut.at), epoch: cut.epoch });
-        note(home, &mut state, &cuts)?;
+        state.cuts = cuts.clone();
+        state_file::write(home, &state)?;
+    } else if outcome.is_noted {
+        state.cuts = cuts.clone();
     }
 
     let mut epochs = outcome.epochs;
@@ -163,15 +169,6 @@ pub(crate) fn recover(
         cuts,
         report: outcome.report,
     })
-}
-
-/// Keeps the note of the last cuts where it outlives any segment.
-fn note(home: &Home, state: &mut LogState, cuts: &Cuts) -> io::Result<()> {
-    if state.cuts == *cuts {
-        return Ok(());
-    }
-    state.cuts = cuts.clone();
-    state_file::write(home, state)
 }
 
 fn frame_damage(home: &Home) -> Damage {

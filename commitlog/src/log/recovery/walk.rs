@@ -18,6 +18,7 @@ use crate::log::home::{FileKind, Home};
 use crate::log::producers::Producers;
 use crate::log::scan::{Scanned, Scanner};
 use crate::log::segment::{Extent, Segment, SegmentFiles};
+use crate::log::state_file::{self, LogState};
 use crate::storage::StorageFile;
 
 /// The segment that the cursor is in.
@@ -49,9 +50,8 @@ enum Found {
 pub(super) struct Known {
     /// Below this, everything must be there.
     pub(super) trusted: Offset,
-    pub(super) log_start: Offset,
-    /// For side files that have to be made anew.
-    pub(super) cuts: Cuts,
+    /// Where the log begins and was cut, as the state file is to say before a segment goes that may hold the note of it.
+    pub(super) state: LogState,
     pub(super) segment_bytes: u32,
     pub(super) now_ms: i64,
 }
@@ -67,6 +67,8 @@ pub(super) struct Walk {
     /// The segments that the cursor has not reached.
     ahead: VecDeque<Offset>,
     segments: Vec<Arc<Segment>>,
+    /// Whether the state file says what `known` does.
+    is_noted: bool,
     report: RecoveryReport,
 }
 
@@ -76,6 +78,8 @@ pub(super) struct Outcome {
     pub(super) segments: Vec<Arc<Segment>>,
     pub(super) epochs: LeaderEpochs,
     pub(super) producers: Producers,
+    /// Whether the state file was made to say what was known before.
+    pub(super) is_noted: bool,
     pub(super) report: RecoveryReport,
 }
 
@@ -91,8 +95,18 @@ impl Walk {
             current: None,
             ahead: VecDeque::new(),
             segments: Vec::new(),
+            is_noted: false,
             report: RecoveryReport::default(),
         }
+    }
+
+    /// Removes a segment that is no part of the log.
+    fn remove(&mut self, base: Offset) -> io::Result<()> {
+        if !self.is_noted && !self.known.state.cuts.is_empty() {
+            state_file::write(&self.home, &self.known.state)?;
+            self.is_noted = true;
+        }
+        remove_segment(&self.home, base)
     }
 
     /// Puts the cursor before the batch that holds `from`.
@@ -193,7 +207,9 @@ impl Walk {
             while self.next < base {
                 match self.look(base)? {
                     Found::Batch(found) => self.accept(found)?,
-                    Found::Nothing(_) if self.next < self.known.log_start && base <= self.known.log_start => {
+                    Found::Nothing(_)
+                        if self.next < self.known.state.log_start && base <= self.known.state.log_start =>
+                    {
                         self.restart_at(base)?
                     }
                     Found::Nothing(damage) => return Err(damage.into()),
@@ -214,10 +230,10 @@ impl Walk {
     /// Removes all segments so far, none of which reaches up to the log's start: what they held was never synced.
     fn restart_at(&mut self, at: Offset) -> io::Result<()> {
         if let Some(open) = self.current.take() {
-            remove_segment(&self.home, open.base)?;
+            self.remove(open.base)?;
         }
-        for segment in self.segments.drain(..).rev() {
-            remove_segment(&self.home, segment.base())?;
+        while let Some(segment) = self.segments.pop() {
+            self.remove(segment.base())?;
         }
         self.next = at;
         Ok(())
@@ -236,8 +252,8 @@ impl Walk {
         if self.next < self.known.trusted && !is_cut {
             return Err(end.into());
         }
-        if self.next < self.known.log_start {
-            self.restart_at(self.known.log_start)?;
+        if self.next < self.known.state.log_start {
+            self.restart_at(self.known.state.log_start)?;
         }
         let has_more = |open: &Open| open.scanner.position() < open.scanner.file_len();
         if self.current.as_ref().is_some_and(has_more) || !self.ahead.is_empty() {
@@ -245,15 +261,15 @@ impl Walk {
             self.report.cut = Some(end);
         }
         for base in std::mem::take(&mut self.ahead).into_iter().rev() {
-            remove_segment(&self.home, base)?;
+            self.remove(base)?;
         }
         self.close_current()?;
         let ends_there = self.segments.last().is_some_and(|segment| segment.base() <= self.next);
         if self.segments.is_empty() || !ends_there {
             self.segments.push(Arc::new(Segment::fresh(self.home.clone(), self.next)));
         }
-        let Self { next, segments, epochs, producers, report, .. } = self;
-        Ok(Outcome { end: next, segments, epochs, producers, report })
+        let Self { next, segments, epochs, producers, is_noted, report, .. } = self;
+        Ok(Outcome { end: next, segments, epochs, producers, is_noted, report })
     }
 
     /// What lies at the cursor, none of it reaching beyond `limit`.
@@ -329,7 +345,7 @@ impl Walk {
         if !is_there {
             // A segment that begins within this batch is left over from before a truncation.
             while let Some(base) = self.ahead.pop_front_if(|base| *base < end) {
-                remove_segment(&self.home, base)?;
+                self.remove(base)?;
             }
             if !self.fits(&batch) {
                 self.close_current()?;
@@ -379,7 +395,7 @@ impl Walk {
         let Some(open) = self.current.take() else { return Ok(()) };
         let bytes = open.scanner.position();
         let batches = open.before + open.entries.len() as u32;
-        let was_changed = open.settle(batches, self.known.now_ms, &self.known.cuts)?;
+        let was_changed = open.settle(batches, self.known.now_ms, &self.known.state.cuts)?;
         let known = (open.before == 0)
             .then(|| open.entries.iter().map(|entry| entry.max_timestamp).fold(-1, i64::max));
         let extent = Extent {

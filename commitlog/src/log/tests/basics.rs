@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use vltava_model::batch::{Batch, BatchBuilder, Compression, ProducerStamp};
 use vltava_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
 use crate::durability::{RecoveredBody, RecoveredFrame};
 use crate::log::testing::{batch_at, place, positioned};
 use crate::log::*;
-use crate::storage::{Fault, FaultPoint, MemoryStorage, Storage};
+use crate::storage::{CrashMode, Fault, FaultPoint, MemoryStorage, Storage};
 
 const DIR: &str = "/logs/topic-0";
 
@@ -297,6 +299,8 @@ fn a_full_disk_refuses_and_recovers() {
         let refused = log.append(&batch_at(log.log_end().get(), 1, 3), 0);
         assert!(matches!(refused, Err(AppendError::DiskFull)), "{base}: {:?}", refused.err());
         assert_eq!(all(&log).len() as u64 * 3, log.log_end().get());
+        let killed = storage.survivor(&mut StdRng::seed_from_u64(0), CrashMode::Kill);
+        assert_eq!(open(&killed).log_end(), log.log_end(), "what was refused does not appear");
         storage.set_capacity(None);
         fill(&mut log, 5, 1);
     }

@@ -204,3 +204,27 @@ fn when_nobody_knows_what_was_synced_only_the_last_segment_may_be_torn() {
     let log = reopen().unwrap();
     assert!(log.log_end() < Offset::new(30) && log.recovery_report().cut.is_some());
 }
+
+/// A log of two unsynced batches, of which the second is replaced on disk by `other`.
+fn replaced(other: &Batch, check_entries: u64) -> Log {
+    let storage = MemoryStorage::new();
+    let mut log = Log::open(place(Arc::new(storage.clone())), config(), RecoveryInput::default()).unwrap();
+    for base in [0, 3] {
+        log.append(&batch_at(base, 5, 3), 5).unwrap();
+    }
+    let len = batch_at(0, 5, 3).bytes().len() as u64;
+    let path = Path::new(DIR).join("00000000000000000000");
+    storage.open(&path.with_extension("log")).unwrap().write_at(len, other.bytes()).unwrap();
+    let check = storage.open(&path.with_extension("check")).unwrap();
+    check.set_len(check.len().unwrap() - (2 - check_entries) * 24).unwrap();
+    open(&storage, Offset::ZERO, false).unwrap()
+}
+
+#[test]
+fn an_unsynced_tail_ends_before_what_does_not_follow() {
+    assert_eq!(replaced(&batch_at(3, 5, 3), 2).log_end(), Offset::new(6));
+    assert_eq!(replaced(&batch_at(3, 6, 3), 1).log_end(), Offset::new(6), "nothing speaks against it");
+    assert_eq!(replaced(&batch_at(3, 6, 3), 2).log_end(), Offset::new(3), "the side file speaks against it");
+    assert_eq!(replaced(&batch_at(3, 4, 3), 1).log_end(), Offset::new(3), "epochs do not go back");
+    assert_eq!(replaced(&batch_at(4, 5, 3), 1).log_end(), Offset::new(3), "there is a gap");
+}
