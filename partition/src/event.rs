@@ -63,7 +63,8 @@ pub struct LocalLog {
     pub log_end: Offset,
     /// Everything below is on stable storage. After a recovery usually the log end.
     pub durable_end: Offset,
-    /// From the checkpoint. One that was lost may be given as the log start; one above the log end is cut to it.
+    /// From a checkpoint of [`crate::Partition::watermark_to_checkpoint`]. One that was lost may be given as the log start;
+    /// one above the log end is cut to it.
     pub high_watermark: Offset,
     /// As the log knows them.
     pub epochs: LeaderEpochs,

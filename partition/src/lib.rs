@@ -37,6 +37,9 @@ mod offsets;
 mod remote;
 mod time;
 
+#[cfg(test)]
+mod tests;
+
 pub use effect::{Acked, Alarm, Effect, Standing, SubscribeReply, Verdict};
 pub use event::{
     Acks, Assignment, AwaitCommitted, Durability, Event, FollowerProgress, FollowerSubscribe, IsrOutcome,

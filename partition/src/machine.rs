@@ -350,6 +350,13 @@ impl Partition {
         *self.log.offsets()
     }
 
+    /// The high watermark as far as it may be remembered over a crash: a power cut may undo a truncation that is not on
+    /// stable storage yet, and what is brought back then must not pass for committed.
+    pub fn watermark_to_checkpoint(&self) -> Offset {
+        let offsets = self.log.offsets();
+        offsets.high_watermark.min(offsets.durable_end)
+    }
+
     /// Where the log ends after all effects so far: to be taken along when they are handed to the disk, and given back in
     /// [`Event::Durable`] when they are on stable storage.
     pub fn log_position(&self) -> LogPosition {

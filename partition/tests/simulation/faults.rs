@@ -21,6 +21,10 @@ pub struct Faults {
     clients_every: Micros,
     pub loss: f64,
     pub duplication: f64,
+    /// How often a message of a broken stream arrives all the same: it sat in a queue.
+    pub lateness: f64,
+    /// How often a controller answers that was deposed and does not know.
+    pub stale_controller: f64,
     /// Whose requests do not reach the controller.
     pub cut_off: Vec<NodeId>,
     pub slow_disk: Option<NodeId>,
@@ -34,6 +38,8 @@ impl Faults {
             clients_every: *[4 * MS, 15 * MS, 50 * MS].choose(rng).expect("three"),
             loss: *[0.0, 0.05, 0.3].choose(rng).expect("three"),
             duplication: *[0.0, 0.02, 0.1].choose(rng).expect("three"),
+            lateness: *[0.0, 0.2, 0.9].choose(rng).expect("three"),
+            stale_controller: *[0.0, 0.05, 0.4].choose(rng).expect("three"),
             cut_off: Vec::new(),
             slow_disk: None,
         }
@@ -99,7 +105,7 @@ impl World {
             Crash::Kill
         };
         self.crash(node, how);
-        let away = if self.rng.random_bool(0.3) { 1_500 * MS } else { 200 * MS };
+        let away = *[10 * MS, 200 * MS, 1_500 * MS].choose(&mut self.rng).expect("three");
         self.later(away, Happening::Start(node));
     }
 
@@ -107,12 +113,12 @@ impl World {
         self.setup.settings.durability == vltava_partition::Durability::Synced
     }
 
-    /// A disk is lost, where the promise covers that: somebody else is in sync who has not lost it too.
+    /// A disk is lost, where the promise covers that: somebody else is in sync, and no other disk was just lost.
     fn wipe(&mut self, id: NodeId) {
         let meta = self.controller.now();
         let matters = meta.state.isr.contains(&id) || meta.elr.contains(&id);
-        let others = meta.state.isr.iter().filter(|node| **node != id && !self.oracle.wiped.contains(node));
-        let enough = others.count() >= 1 && self.setup.settings.min_insync >= 2;
+        let is_only = !meta.state.isr.iter().any(|node| *node != id);
+        let enough = !is_only && self.oracle.wiped.is_empty() && self.setup.settings.min_insync >= 2;
         let may_be_counted = self.nodes.values().filter_map(|node| node.machine.as_ref()).any(|machine| {
             matches!(machine.standing(), Standing::Leading { .. }) && machine.may_be_in_sync(id)
         });
@@ -128,7 +134,7 @@ impl World {
         let lost = std::mem::replace(&mut node.disk, Disk::new(directory));
         self.oracle.ghosts.push(lost.stable);
         self.oracle.wiped.insert(id);
-        self.later(300 * MS, Happening::Start(id));
+        self.later(100 * MS, Happening::Start(id));
     }
 
     fn block(&mut self, node: NodeId) {

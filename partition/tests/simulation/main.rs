@@ -22,7 +22,7 @@ use crate::oracle::Checked;
 use crate::world::{MS, World};
 
 /// How many seeds run when nothing else is asked for.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 /// What a run amounted to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -42,7 +42,7 @@ struct Stream {
     /// When the last message of each direction arrives.
     to_leader: Micros,
     to_follower: Micros,
-    /// What would arrive later does not.
+    /// What would arrive later does not, or should not.
     cut: Option<Micros>,
 }
 
@@ -152,9 +152,11 @@ impl World {
             self.cut(id, true);
             return Ok(());
         };
-        if stream.cut.is_some_and(|cut| cut < self.now) {
+        let is_late = stream.cut.is_some_and(|cut| cut < self.now);
+        if is_late && !(self.faults.are_on && self.rng.random_bool(self.faults.lateness)) {
             return Ok(());
         }
+        let stream = &self.network.streams[&id];
         let leader_epoch = stream.leader_epoch;
         let follower = stream.follower;
         match message {

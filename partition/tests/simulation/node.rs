@@ -13,7 +13,7 @@ use crate::controller::AlterIsr;
 use crate::disk::{Crash, Disk, Op, Record};
 use crate::network::{Message, StreamId};
 use crate::oracle::Checked;
-use crate::world::{Happening, MS, Micros, Process, World};
+use crate::world::{Happening, MS, Micros, PROPOSAL_LIFETIME, Process, World};
 
 /// What a client asked for.
 #[derive(Clone, Debug)]
@@ -250,10 +250,10 @@ impl World {
                 let process = self.nodes[&id].process().expect("it runs");
                 let lost = self.faults.are_on && self.rng.random_bool(self.faults.loss);
                 if !lost && !self.faults.cut_off.contains(&id) {
-                    self.later(100 * MS, Happening::AlterIsr { process, proposal, request: request.clone() });
-                }
-                if self.faults.are_on && self.rng.random_bool(self.faults.duplication) {
-                    self.later(450 * MS, Happening::AlterIsr { process, proposal, request });
+                    let slow = self.faults.are_on && self.rng.random_bool(0.1);
+                    let within = if slow { PROPOSAL_LIFETIME } else { 60 * MS };
+                    let sent = self.now;
+                    self.later(within, Happening::AlterIsr { process, proposal, request, sent });
                 }
             }
             Effect::Subscribe { leader, leader_epoch, log_start, log_end, durable_end, last_epoch } => {
@@ -283,7 +283,9 @@ impl World {
                     self.send(stream, Message::Watermark { high_watermark, log_start });
                 }
                 if self.rng.random_bool(0.2) {
-                    self.node(id).disk.checkpoint = high_watermark;
+                    let node = self.node(id);
+                    node.disk.checkpoint =
+                        node.machine.as_ref().map_or(Offset::ZERO, Partition::watermark_to_checkpoint);
                 }
             }
             Effect::StandingChanged(Standing::Leading { epoch, .. }) => return self.oracle.leads(id, epoch),

@@ -62,12 +62,21 @@ impl Oracle {
             (after.log_start, after.log_end) == (start, end),
             "{node}: {after:?}, but the log is {start}..{end}"
         );
-        ensure!(
-            after.durable_end <= disk.stable.end().max(after.log_start) || disk.unsynced() > 0,
-            "{node}: {after:?}"
-        );
+        self.is_durable(node, after, disk)?;
         for offset in before.high_watermark.get()..after.high_watermark.get() {
             self.exposed(node, Offset::new(offset), &disk.written)?;
+        }
+        Ok(())
+    }
+
+    /// What a machine takes for durable is on stable storage, and is what the log holds there.
+    fn is_durable(&self, node: NodeId, offsets: Offsets, disk: &Disk) -> Checked {
+        let end = offsets.durable_end;
+        ensure!(disk.stable.end() >= end, "{node}: {offsets:?}, but {} is synced", disk.stable.end());
+        if end > offsets.log_start {
+            let last = Offset::new(end.get() - 1);
+            let (stable, written) = (disk.stable.get(last), disk.written.get(last));
+            ensure!(stable == written, "{node}: {stable:?} is durable at {last}, not {written:?}");
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use vltava_model::{DirectoryId, NodeId};
+use vltava_model::{DirectoryId, ErrorCode, NodeId};
 use vltava_partition::{Durability, Event, IsrOutcome, ProposalId, Settings, Time, Token};
 
 use crate::controller::{AlterIsr, Controller};
@@ -20,6 +20,9 @@ use crate::oracle::{Checked, Oracle};
 pub type Micros = u64;
 
 pub const MS: Micros = 1_000;
+
+/// For how long a request of a leader may wait for a controller; a leader relies on it.
+pub const PROPOSAL_LIFETIME: Micros = 480 * MS;
 
 /// Names a process: what is meant for an earlier one of the same node is dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +53,7 @@ pub enum Happening {
     /// The leader's end does.
     FollowerGone { process: Process, follower: NodeId, subscription: Token },
     /// A proposal arrives at a controller, perhaps at one that was deposed without knowing.
-    AlterIsr { process: Process, proposal: ProposalId, request: AlterIsr },
+    AlterIsr { process: Process, proposal: ProposalId, request: AlterIsr, sent: Micros },
     /// Its answer arrives.
     IsrAnswered { process: Process, proposal: ProposalId, outcome: IsrOutcome },
     /// A client sends something.
@@ -203,7 +206,9 @@ impl World {
                 Ok(())
             }
             Happening::Message { stream, message } => self.message(stream, message),
-            Happening::AlterIsr { process, proposal, request } => self.alter_isr(process, proposal, &request),
+            Happening::AlterIsr { process, proposal, request, sent } => {
+                self.alter_isr(process, proposal, request, sent)
+            }
             Happening::Metadata(process)
             | Happening::Unfence(process)
             | Happening::Synced { process, .. }
@@ -233,28 +238,39 @@ impl World {
         }
     }
 
-    fn alter_isr(&mut self, from: Process, proposal: ProposalId, request: &AlterIsr) -> Checked {
-        let stale = self.faults.are_on && self.rng.random_bool(0.05);
+    fn alter_isr(&mut self, from: Process, proposal: ProposalId, request: AlterIsr, sent: Micros) -> Checked {
+        let stale = self.faults.are_on && self.rng.random_bool(self.faults.stale_controller);
         let outcome = if stale {
             let version = self.controller.version();
             let known = self.rng.random_range(version.saturating_sub(3)..=version);
-            self.controller.alter_isr_stale(request, known)
+            self.controller.alter_isr_stale(&request, known)
         } else {
-            self.controller.alter_isr(request)
+            self.controller.alter_isr(&request)
         };
         self.metadata_changed()?;
-        if self.faults.are_on && self.rng.random_bool(self.faults.loss) {
+        let is_unknown = outcome == IsrOutcome::Failed(ErrorCode::NotController);
+        let answer = Happening::IsrAnswered { process: from, proposal, outcome };
+        let lost = self.faults.are_on && self.rng.random_bool(self.faults.loss);
+        if self.faults.are_on && (lost || is_unknown) && self.rng.random_bool(0.5) {
+            // It waits somewhere else, and is executed again; never after it was refused.
+            let at = self.now + self.delay((sent + PROPOSAL_LIFETIME).saturating_sub(self.now).max(1));
+            self.at(at, Happening::AlterIsr { process: from, proposal, request, sent });
+        }
+        if lost {
             return Ok(());
         }
-        self.later(60 * MS, Happening::IsrAnswered { process: from, proposal, outcome: outcome.clone() });
         if self.faults.are_on && self.rng.random_bool(self.faults.duplication) {
-            self.later(400 * MS, Happening::IsrAnswered { process: from, proposal, outcome });
+            self.later(400 * MS, answer.clone());
         }
+        self.later(60 * MS, answer);
         Ok(())
     }
 
     /// After each change of the metadata: tells all processes, some later than others, and looks whether it was a good one.
     pub fn metadata_changed(&mut self) -> Checked {
+        if self.prints {
+            eprintln!("          metadata {}: {:?}", self.controller.version(), self.controller.now());
+        }
         let processes: Vec<_> = self.nodes.values().filter_map(Node::process).collect();
         for process in processes {
             let slow = self.faults.are_on && self.rng.random_bool(0.1);
