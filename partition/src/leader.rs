@@ -6,13 +6,14 @@ use std::time::Duration;
 use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
 use crate::ack_queue::{AckQueue, Waiting};
+use crate::agreement::compare_logs;
 use crate::context::Context;
 use crate::effect::{Effect, SubscribeReply};
 use crate::event::{
     Acks, AwaitCommitted, Durability, FollowerProgress, FollowerSubscribe, IsrOutcome, Produce, ProposalId,
     Settings, Token,
 };
-use crate::isr::{Isr, Members};
+use crate::isr::Isr;
 use crate::remote::{Progress, RemoteReplica};
 use crate::time::Time;
 
@@ -24,8 +25,8 @@ const JOIN_WINDOW: Duration = Duration::from_millis(500);
 pub(crate) struct Leader {
     epoch: LeaderEpoch,
     epoch_start: Offset,
-    isr: Isr,
-    remotes: BTreeMap<NodeId, RemoteReplica>,
+    pub(crate) isr: Isr,
+    pub(crate) remotes: BTreeMap<NodeId, RemoteReplica>,
     /// Wait for the high watermark.
     uncommitted: AckQueue,
     /// Wait for this broker's own disk.
@@ -331,12 +332,6 @@ impl Leader {
         self.may_join(ctx, node, remote) && remote.is_caught_up(ctx.durability(), end, ctx.now, JOIN_WINDOW)
     }
 
-    /// Whether only its log's end can keep a follower out of the ISR (B9, B10).
-    fn may_join(&self, ctx: &Context, node: NodeId, remote: &RemoteReplica) -> bool {
-        let seen = remote.identity().map(|identity| identity.broker_epoch);
-        seen.is_some() && seen == ctx.eligible(node) && remote.subscription().is_some()
-    }
-
     fn complete(&mut self, ctx: &mut Context) {
         let offsets = *ctx.log.offsets();
         while let Some(waiting) = self.uncommitted.pop_reached(offsets.high_watermark) {
@@ -346,104 +341,11 @@ impl Leader {
             ctx.acknowledge(waiting.token, waiting.base_offset);
         }
     }
-
-    /// Proposes the next change of the ISR, or the last one again.
-    fn tend_isr(&mut self, ctx: &mut Context) {
-        if self.isr.retry_is_due(ctx.now, ctx.settings.proposal_timeout) {
-            let proposal = ctx.next_proposal();
-            if let Some(members) = self.isr.retry(proposal, ctx.now) {
-                self.propose(ctx, proposal, members);
-            }
-            return;
-        }
-        if !self.isr.is_ready(ctx.now) {
-            return;
-        }
-        if let Some(members) = self.wanted_isr(ctx) {
-            let proposal = ctx.next_proposal();
-            self.isr.begin(members.clone(), proposal, ctx.now);
-            self.propose(ctx, proposal, members);
-        }
-    }
-
-    fn propose(&self, ctx: &mut Context, proposal: ProposalId, isr: Members) {
-        ctx.emit(Effect::ProposeIsr {
-            proposal,
-            leader_epoch: self.epoch,
-            partition_epoch: self.isr.epoch(),
-            isr,
-        });
-    }
-
-    /// The ISR as it should be, if that is another one: without those that may not be in it, else with all that can join,
-    /// else without those that lag. Joining comes before lagging, lest the ISR be smaller than it must in between.
-    fn wanted_isr(&self, ctx: &Context) -> Option<Members> {
-        let me = ctx.local.node;
-        let committed = self.isr.committed();
-        let stays = |node: NodeId| node == me || ctx.eligible(node).is_some();
-        if committed.iter().any(|node| !stays(*node)) {
-            return Some(self.members(ctx, |node, _| committed.contains(&node) && stays(node)));
-        }
-        let joins = |node: NodeId, remote: &RemoteReplica| {
-            self.may_join(ctx, node, remote) && self.has_enough(ctx, remote)
-        };
-        if self.remotes.iter().any(|(node, remote)| !committed.contains(node) && joins(*node, remote)) {
-            return Some(self.members(ctx, |node, remote| committed.contains(&node) || joins(node, remote)));
-        }
-        let (end, lag) = (ctx.log.offsets().log_end, ctx.settings.lag_time_max);
-        let lags = |remote: &RemoteReplica| !remote.is_caught_up(ctx.durability(), end, ctx.now, lag);
-        if self.remotes.iter().any(|(node, remote)| committed.contains(node) && lags(remote)) {
-            return Some(self.members(ctx, |node, remote| committed.contains(&node) && !lags(remote)));
-        }
-        None
-    }
-
-    /// Whether a follower has all that may be committed: the watermark alone says too little while it is older than this
-    /// leadership (I9, B6).
-    fn has_enough(&self, ctx: &Context, remote: &RemoteReplica) -> bool {
-        let enough = ctx.log.offsets().high_watermark.max(self.epoch_start);
-        remote.replicated(ctx.durability()).is_some_and(|end| end >= enough)
-    }
-
-    /// This broker, and the followers that `belongs` picks, under the registrations that were seen in their subscriptions.
-    fn members(&self, ctx: &Context, belongs: impl Fn(NodeId, &RemoteReplica) -> bool) -> Members {
-        let mut members = vec![(ctx.local.node, ctx.local.broker_epoch)];
-        for (node, remote) in self.remotes.iter().filter(|(node, remote)| belongs(**node, remote)) {
-            let seen = remote.identity().map(|identity| identity.broker_epoch);
-            members.extend(seen.or(ctx.eligible(*node)).map(|epoch| (*node, epoch)));
-        }
-        members
-    }
 }
 
 fn drop_follower(ctx: &mut Context, node: NodeId, remote: &mut RemoteReplica) {
     if let Some(subscription) = remote.subscription() {
         remote.gone(subscription);
         ctx.emit(Effect::DropFollower { follower: node, subscription });
-    }
-}
-
-/// Where a follower's log leaves this one, by leader epochs alone (I7, KIP-101, KIP-279).
-fn compare_logs(ctx: &Context, request: &FollowerSubscribe) -> SubscribeReply {
-    let offsets = ctx.log.offsets();
-    let accepted = SubscribeReply::Accepted {
-        from: request.log_end,
-        high_watermark: offsets.high_watermark,
-        log_start: offsets.log_start,
-    };
-    if request.log_end < offsets.log_start {
-        return SubscribeReply::StartAt(offsets.log_start);
-    }
-    let Some(last) = request.last_epoch else {
-        // An empty log agrees with everything, if it stands where there is something to read on.
-        let fits = request.log_end <= offsets.log_end && request.log_start == request.log_end;
-        return if fits { accepted } else { SubscribeReply::StartAt(offsets.log_start) };
-    };
-    match ctx.log.epochs().end_of(last, offsets.log_end) {
-        Some(found) if found.epoch == last && found.end >= request.log_end => accepted,
-        Some(found) => SubscribeReply::Diverging { epoch: found.epoch, end: found.end },
-        // All that is here is newer than all that the follower has: nothing is shared above the log start.
-        None if request.log_end == offsets.log_start => accepted,
-        None => SubscribeReply::StartAt(offsets.log_start),
     }
 }

@@ -6,10 +6,13 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `machine` | [`Partition`]: takes each event to the role that it concerns; metadata, storage failure |
-//! | `leader` | batches, followers, the high watermark, acknowledgements, who should be in the ISR |
+//! | `view` | what may be asked of it at any time |
+//! | `leader` | batches, followers, the high watermark, acknowledgements |
+//! | `agreement` | where a follower's log and the leader's part |
 //! | `remote` | a follower as its leader sees it |
+//! | `membership` | who should be in the ISR |
 //! | `isr` | the committed ISR and the one change that may be under way |
-//! | `follower` | agreeing with the leader's log, appending what it sends |
+//! | `follower` | cutting the log to where it agrees with the leader's, appending what that sends |
 //! | `offsets` | the offsets of one log and their order |
 //! | `ack_queue` | requests that wait for an offset |
 //! | `event`, `effect`, `time` | what goes in and out |
@@ -26,6 +29,7 @@
 //! - [`Event::Tick`] comes when [`Partition::next_tick`] says, or a little later.
 
 mod ack_queue;
+mod agreement;
 mod context;
 mod effect;
 mod event;
@@ -33,9 +37,11 @@ mod follower;
 mod isr;
 mod leader;
 mod machine;
+mod membership;
 mod offsets;
 mod remote;
 mod time;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +52,7 @@ pub use event::{
     LeaderData, LeaderRecovery, LocalLog, PartitionState, Produce, ProposalId, ReplicaIdentity, Settings,
     Token, UncleanElection,
 };
-pub use machine::{FollowerView, Partition};
+pub use machine::Partition;
 pub use offsets::{LogPosition, Offsets};
 pub use time::Time;
+pub use view::FollowerView;

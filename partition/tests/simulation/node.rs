@@ -6,7 +6,7 @@ use rand::RngExt;
 use vltava_model::{BrokerEpoch, DirectoryId, LeaderEpoch, NodeId, Offset};
 use vltava_partition::{
     Acked, Acks, Durability, Effect, Event, FollowerSubscribe, LeaderData, LocalLog, LogPosition, Partition,
-    ReplicaIdentity, Standing, SubscribeReply, Token,
+    ProposalId, ReplicaIdentity, Standing, SubscribeReply, Token,
 };
 
 use crate::controller::AlterIsr;
@@ -247,14 +247,7 @@ impl World {
             Effect::ProposeIsr { proposal, leader_epoch, partition_epoch, isr } => {
                 let broker_epoch = identity.broker_epoch;
                 let request = AlterIsr { node: id, broker_epoch, leader_epoch, partition_epoch, isr };
-                let process = self.nodes[&id].process().expect("it runs");
-                let lost = self.faults.are_on && self.rng.random_bool(self.faults.loss);
-                if !lost && !self.faults.cut_off.contains(&id) {
-                    let slow = self.faults.are_on && self.rng.random_bool(0.1);
-                    let within = if slow { PROPOSAL_LIFETIME } else { 60 * MS };
-                    let sent = self.now;
-                    self.later(within, Happening::AlterIsr { process, proposal, request, sent });
-                }
+                self.propose(id, proposal, request);
             }
             Effect::Subscribe { leader, leader_epoch, log_start, log_end, durable_end, last_epoch } => {
                 let token = Token::new(0);
@@ -294,6 +287,17 @@ impl World {
             Effect::Ack { .. } => unreachable!("answered apart"),
         }
         Ok(())
+    }
+
+    fn propose(&mut self, id: NodeId, proposal: ProposalId, request: AlterIsr) {
+        let process = self.nodes[&id].process().expect("it runs");
+        let lost = self.faults.are_on && self.rng.random_bool(self.faults.loss);
+        if !lost && !self.faults.cut_off.contains(&id) {
+            let slow = self.faults.are_on && self.rng.random_bool(0.1);
+            let within = if slow { PROPOSAL_LIFETIME } else { 60 * MS };
+            let sent = self.now;
+            self.later(within, Happening::AlterIsr { process, proposal, request, sent });
+        }
     }
 
     fn streams_of(&self, id: NodeId) -> Vec<StreamId> {

@@ -1,0 +1,88 @@
+//! Which ISR a leader wants, and when it says so.
+//!
+//! It does not decide who is in the ISR: the controller does, and until it has, [`crate::isr`] keeps what may be true.
+
+use vltava_model::NodeId;
+
+use crate::context::Context;
+use crate::effect::Effect;
+use crate::event::ProposalId;
+use crate::isr::Members;
+use crate::leader::Leader;
+use crate::remote::RemoteReplica;
+
+impl Leader {
+    /// Whether only its log's end can keep a follower out of the ISR (B9, B10).
+    pub(crate) fn may_join(&self, ctx: &Context, node: NodeId, remote: &RemoteReplica) -> bool {
+        let seen = remote.identity().map(|identity| identity.broker_epoch);
+        seen.is_some() && seen == ctx.eligible(node) && remote.subscription().is_some()
+    }
+
+    /// Proposes the next change of the ISR, or the last one again.
+    pub(crate) fn tend_isr(&mut self, ctx: &mut Context) {
+        if self.isr.retry_is_due(ctx.now, ctx.settings.proposal_timeout) {
+            let proposal = ctx.next_proposal();
+            if let Some(members) = self.isr.retry(proposal, ctx.now) {
+                self.propose(ctx, proposal, members);
+            }
+            return;
+        }
+        if !self.isr.is_ready(ctx.now) {
+            return;
+        }
+        if let Some(members) = self.wanted_isr(ctx) {
+            let proposal = ctx.next_proposal();
+            self.isr.begin(members.clone(), proposal, ctx.now);
+            self.propose(ctx, proposal, members);
+        }
+    }
+
+    fn propose(&self, ctx: &mut Context, proposal: ProposalId, isr: Members) {
+        ctx.emit(Effect::ProposeIsr {
+            proposal,
+            leader_epoch: self.epoch(),
+            partition_epoch: self.isr.epoch(),
+            isr,
+        });
+    }
+
+    /// The ISR as it should be, if that is another one: without those that may not be in it, else with all that can join,
+    /// else without those that lag. Joining comes before lagging, lest the ISR be smaller than it must in between.
+    fn wanted_isr(&self, ctx: &Context) -> Option<Members> {
+        let me = ctx.local.node;
+        let committed = self.isr.committed();
+        let stays = |node: NodeId| node == me || ctx.eligible(node).is_some();
+        if committed.iter().any(|node| !stays(*node)) {
+            return Some(self.members(ctx, |node, _| committed.contains(&node) && stays(node)));
+        }
+        let joins = |node: NodeId, remote: &RemoteReplica| {
+            self.may_join(ctx, node, remote) && self.has_enough(ctx, remote)
+        };
+        if self.remotes.iter().any(|(node, remote)| !committed.contains(node) && joins(*node, remote)) {
+            return Some(self.members(ctx, |node, remote| committed.contains(&node) || joins(node, remote)));
+        }
+        let (end, lag) = (ctx.log.offsets().log_end, ctx.settings.lag_time_max);
+        let lags = |remote: &RemoteReplica| !remote.is_caught_up(ctx.durability(), end, ctx.now, lag);
+        if self.remotes.iter().any(|(node, remote)| committed.contains(node) && lags(remote)) {
+            return Some(self.members(ctx, |node, remote| committed.contains(&node) && !lags(remote)));
+        }
+        None
+    }
+
+    /// Whether a follower has all that may be committed: the watermark alone says too little while it is older than this
+    /// leadership (I9, B6).
+    fn has_enough(&self, ctx: &Context, remote: &RemoteReplica) -> bool {
+        let enough = ctx.log.offsets().high_watermark.max(self.epoch_start());
+        remote.replicated(ctx.durability()).is_some_and(|end| end >= enough)
+    }
+
+    /// This broker, and the followers that `belongs` picks, under the registrations that were seen in their subscriptions.
+    fn members(&self, ctx: &Context, belongs: impl Fn(NodeId, &RemoteReplica) -> bool) -> Members {
+        let mut members = vec![(ctx.local.node, ctx.local.broker_epoch)];
+        for (node, remote) in self.remotes.iter().filter(|(node, remote)| belongs(**node, remote)) {
+            let seen = remote.identity().map(|identity| identity.broker_epoch);
+            members.extend(seen.or(ctx.eligible(*node)).map(|epoch| (*node, epoch)));
+        }
+        members
+    }
+}
