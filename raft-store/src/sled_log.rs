@@ -6,6 +6,10 @@
 //! - leaves above some 128 KiB go to `blobs/`, unsynced: values are chunks of 4 KiB, and a file in `blobs/` is an error;
 //! - damage makes it forget a tail, hang or panic: `witness.rs` knows the tail, and it is opened on a thread that may die;
 //! - a half-written `snap.*.generating` makes every later open fail: such files go first.
+//!
+//! What stays: a change that crosses from one of sled's segments into the next relies on sled's own write order, which
+//! `sync_file_range` does not force on a device with a volatile cache. A power cut in that moment can make sled forget
+//! everything. The witness notices, so it is a refusal to start and never a silent loss.
 
 mod copy;
 mod layout;
