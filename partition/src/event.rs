@@ -267,9 +267,9 @@ pub enum Event {
     AwaitCommitted(AwaitCommitted),
     /// Everything below this position is on stable storage: appends, truncations and new log starts alike.
     Durable(LogPosition),
-    /// A write failed in a way that is not final, such as on a full disk: the log is as it was before, or shorter. Nothing
-    /// is in it that the machine does not know, and nothing of it is gone that was ever reported as durable. The watermark
-    /// in it is ignored.
+    /// A write failed in a way that is not final, such as on a full disk: the log is as it was before the step that asked
+    /// for it, or shorter, but holds all that was ever reported as durable, or to a leader. Whatever was left of that
+    /// step was not done, and its clients were told KAFKA_STORAGE_ERROR. The watermark in it is ignored.
     LogReopened(LocalLog),
     /// A write or sync failed. Final.
     StorageFailed,

@@ -19,8 +19,9 @@
 //!
 //! # What the caller owes
 //! - One owner steps a partition. It runs all effects of a step in order before the next step.
-//! - An append, truncation or log start that fails is followed by [`Event::StorageFailed`], and by nothing that is left of
-//!   the step: acknowledgements in it become KAFKA_STORAGE_ERROR.
+//! - An append, truncation or log start that fails is followed by [`Event::StorageFailed`], or by [`Event::LogReopened`]
+//!   when the disk is merely full, and by nothing that is left of the step: acknowledgements in it become
+//!   KAFKA_STORAGE_ERROR. A new machine in place of that would forget which ISR may have been recorded.
 //! - When a group of appends, truncations and log starts is handed to the disk it takes [`Partition::log_position`] along,
 //!   and gives it back in [`Event::Durable`] when the group is on stable storage. Groups become durable in order.
 //! - Metadata come in the order of the metadata log, and never older than what this broker ever acted upon.

@@ -224,3 +224,28 @@ fn a_full_disk_takes_back_what_was_not_written() {
     assert_eq!(bench.step(Event::Durable(late)), []);
     assert_eq!(answer(&bench.sync(), next), Some(Ok(2)));
 }
+
+#[test]
+fn what_a_follower_had_in_an_earlier_epoch_does_not_count() {
+    let mut bench = leader(2, &[1, 2]);
+    bench.produce(3, Acks::All);
+    bench.sync();
+    bench.subscribe(replica(2), 5, 0, None);
+    bench.progress(2, 4, 3);
+    assert_eq!(bench.high_watermark(), 0);
+    bench.progress(2, 5, 3);
+    assert_eq!(bench.high_watermark(), 3);
+}
+
+#[test]
+fn the_feed_may_lag_behind_an_answer_of_the_controller() {
+    let mut bench = leader(1, &[1]);
+    let (_, effects) = bench.subscribe(replica(2), 5, 0, None);
+    let (proposal, _) = proposed(&effects).unwrap();
+    let outcome = IsrOutcome::Applied(state(Some(2), 6, 3, &[2]));
+    bench.step(Event::IsrAnswered { proposal, outcome });
+    let standing = Standing::Following { leader: node(2), epoch: epoch(6) };
+    assert_eq!(bench.machine.standing(), standing);
+    assert_eq!(bench.step(assigned(state(Some(1), 5, 2, &[1, 2]))), []);
+    assert_eq!(bench.machine.standing(), standing);
+}
