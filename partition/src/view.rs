@@ -64,7 +64,7 @@ impl Partition {
     }
 
     /// Where the log ends after all effects so far: to be taken along when they are handed to the disk, and given back in
-    /// [`Event::Durable`] when they are on stable storage.
+    /// [`crate::Event::Durable`] when they are on stable storage.
     pub fn log_position(&self) -> LogPosition {
         self.log.position()
     }
@@ -101,7 +101,7 @@ impl Partition {
         leader.remotes().iter().map(view).collect()
     }
 
-    /// When [`Event::Tick`] is due at the latest; `None` while nothing waits for time. Ticks in between do no harm.
+    /// When [`crate::Event::Tick`] is due at the latest; `None` while nothing waits for time. Ticks in between do no harm.
     pub fn next_tick(&self, now: Time) -> Option<Time> {
         match &self.role {
             Role::Idle | Role::Failed => None,
