@@ -20,11 +20,11 @@ use crate::api::log::{LogService, wall_ms};
 use crate::directories::{Directories, OpenError, OpenInput};
 use crate::listener;
 use crate::metrics::{BrokerMetrics, Sample};
-use crate::options::BrokerOptions;
+use crate::options::{BrokerOptions, FatalReason};
+use crate::quorum::isr;
 use crate::quorum::link::ControllerLink;
 use crate::quorum::reconcile::{FEED_QUEUE, Reconciler};
 use crate::quorum::session::{self, SessionControl};
-use crate::quorum::isr;
 use crate::replication::follower::Followers;
 use crate::shard::Shards;
 use crate::shard::command::Command;
@@ -126,7 +126,10 @@ fn new_state(options: BrokerOptions, directories: Arc<Directories>) -> Result<Br
     })
 }
 
-fn start_shards(state: &Arc<BrokerState>, proposals: &isr::Proposals) -> Result<(Shards, Vec<JoinHandle<()>>), StartError> {
+fn start_shards(
+    state: &Arc<BrokerState>,
+    proposals: &isr::Proposals,
+) -> Result<(Shards, Vec<JoinHandle<()>>), StartError> {
     let origin = Instant::now();
     let mut handles = Vec::new();
     let mut threads = Vec::new();
@@ -224,7 +227,8 @@ async fn watch_directories(state: Arc<BrokerState>, shards: Shards) {
         }
         known = failed;
         if state.directories.working().is_empty() {
-            (state.options.fatal)("every log directory has failed: replace the disk, then start again".to_owned());
+            let why = "every log directory has failed: replace the disk, then start again".to_owned();
+            (state.options.fatal)(FatalReason::LogDirectories, why);
         }
     }
 }
@@ -252,7 +256,7 @@ async fn listen(state: Arc<BrokerState>, listener: TcpListener, stop: Arc<Notify
     let served = listener::serve(state, listener, health, async move { stop.notified().await }).await;
     reporting.abort();
     if let Err(error) = served {
-        fatal(format!("the gRPC listener failed: {error}"));
+        fatal(FatalReason::Listener, error.to_string());
     }
 }
 
@@ -283,7 +287,11 @@ impl BrokerHandle {
         samples.push(gauge("vltava_broker_partitions", "Partitions held here.", partitions.len() as f64));
         samples.push(gauge("vltava_broker_leaders", "Partitions led here.", leading as f64));
         let offset = self.state.image().offset().get() as f64;
-        samples.push(gauge("vltava_broker_metadata_offset", "Metadata records applied and visible here.", offset));
+        samples.push(gauge(
+            "vltava_broker_metadata_offset",
+            "Metadata records applied and visible here.",
+            offset,
+        ));
         let depth: usize = self.shards.iter().map(ShardHandle::depth).sum();
         samples.push(gauge("vltava_broker_shard_queue", "Commands that wait for a shard.", depth as f64));
         let failed = self.state.failed_directories().len() as f64;
@@ -296,8 +304,16 @@ impl BrokerHandle {
         samples.push(counter("vltava_journal_groups_total", "Groups made durable.", sum(|m| m.groups)));
         samples.push(counter("vltava_journal_frames_total", "Changes made durable.", sum(|m| m.frames)));
         samples.push(counter("vltava_journal_bytes_total", "Bytes written to journals.", sum(|m| m.bytes)));
-        samples.push(counter("vltava_journal_sync_nanoseconds_total", "Time spent in syncs.", sum(|m| m.sync_nanos)));
-        samples.push(counter("vltava_journal_stalls_total", "Groups that waited for room.", sum(|m| m.stalls)));
+        samples.push(counter(
+            "vltava_journal_sync_nanoseconds_total",
+            "Time spent in syncs.",
+            sum(|m| m.sync_nanos),
+        ));
+        samples.push(counter(
+            "vltava_journal_stalls_total",
+            "Groups that waited for room.",
+            sum(|m| m.stalls),
+        ));
         samples
     }
 

@@ -24,12 +24,7 @@ pub fn describe(image: &Image, options: &BrokerOptions, target: &ConfigTarget) -
     };
     let describe = |(name, key): (&'static str, &'static configs::ConfigKey)| {
         let (value, source) = value_of(image, options, target, name, key);
-        ConfigEntry {
-            name: name.to_owned(),
-            value,
-            source: source.into(),
-            documentation: key.doc.to_owned(),
-        }
+        ConfigEntry { name: name.to_owned(), value, source: source.into(), documentation: key.doc.to_owned() }
     };
     configs::all(scope).into_iter().map(describe).collect()
 }

@@ -12,13 +12,15 @@ use tokio::sync::watch;
 use vltava_commitlog::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
 use vltava_commitlog::directory::{DirectoryError, LogDirectory};
 use vltava_commitlog::durability::{
-    EntryBody, Journal, JournalEntry, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions, RecoverError,
-    RecoveredFrame,
+    EntryBody, Journal, JournalEntry, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions,
+    RecoverError, RecoveredFrame,
 };
 use vltava_commitlog::log::{Log, LogConfig, LogPlace, RecoveryError, RecoveryInput, TailBudget};
 use vltava_commitlog::storage::Storage;
 use vltava_metadata::Image;
-use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+use vltava_model::{
+    BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
+};
 
 const POINTS: &str = "recovery-point-offset-checkpoint";
 const POINTS_KIND: CheckpointKind = CheckpointKind(*b"rcvp");
@@ -71,13 +73,37 @@ impl JournalObserver for Observer {
     }
 }
 
+/// Up to where logs are known to be synced in their segments.
+struct Points {
+    known: BTreeMap<TopicPartition, Offset>,
+    /// Whether the file could be read: if so, a log that it lacks was never synced.
+    source: Source,
+}
+
+/// Where [`Points`] come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Read,
+    Lost,
+}
+
+impl Points {
+    fn of(&self, partition: TopicPartition) -> Option<Offset> {
+        match (self.known.get(&partition), self.source) {
+            (Some(point), _) => Some(*point),
+            (None, Source::Read) => Some(Offset::ZERO),
+            (None, Source::Lost) => None,
+        }
+    }
+}
+
 struct Directory {
     path: PathBuf,
     storage: Arc<dyn Storage>,
     handle: Mutex<LogDirectory>,
     journal: Mutex<Option<Arc<Journal>>>,
     synced: Arc<Synced>,
-    points: Mutex<BTreeMap<TopicPartition, Offset>>,
+    points: Mutex<Points>,
     clean: Option<BrokerEpoch>,
     space: Mutex<Option<(Instant, u64)>>,
 }
@@ -256,7 +282,9 @@ impl Directories {
         let failed = self.failed.borrow();
         let all_work = failed.is_empty() && self.all.len() == self.configured;
         let wanted = match recorded {
-            Some(recorded) if self.all.contains_key(&recorded) => (!failed.contains(&recorded)).then_some(recorded)?,
+            Some(recorded) if self.all.contains_key(&recorded) => {
+                (!failed.contains(&recorded)).then_some(recorded)?
+            }
             Some(_) if !all_work => return None,
             Some(_) | None => {
                 let load = |id: &DirectoryId| placed.values().filter(|other| *other == id).count();
@@ -290,7 +318,7 @@ impl Directories {
             tail_budget: self.tails.clone(),
         };
         let input = RecoveryInput {
-            recovery_point: lock(&directory.points).get(&partition).copied(),
+            recovery_point: lock(&directory.points).of(partition),
             frames,
             clean: directory.clean.is_some(),
             now_ms,
@@ -345,11 +373,11 @@ impl Directories {
         let ids: BTreeSet<DirectoryId> = points.iter().map(|(id, ..)| *id).collect();
         for id in ids {
             let directory = self.get(id);
-            let mut known = lock(&directory.points);
+            let mut saved = lock(&directory.points);
             for (_, partition, point) in points.iter().filter(|(of, ..)| *of == id) {
-                known.insert(*partition, *point);
+                saved.known.insert(*partition, *point);
             }
-            if let Err(error) = write_points(&*directory.storage, &directory.path, &known) {
+            if let Err(error) = write_points(&*directory.storage, &directory.path, &saved.known) {
                 // Without it the next start reads more than it had to, no worse.
                 tracing::warn!(directory = %directory.path.display(), %error, "cannot save recovery points");
             }
@@ -360,7 +388,7 @@ impl Directories {
     pub fn delete(&self, partition: TopicPartition) {
         let Some(id) = lock(&self.placed).remove(&partition) else { return };
         let directory = self.get(id);
-        lock(&directory.points).remove(&partition);
+        lock(&directory.points).known.remove(&partition);
         let deleted = lock(&directory.handle).delete_partition(partition);
         if let Err(error) = deleted {
             tracing::error!(%partition, %error, "cannot delete a partition's directory");
@@ -373,11 +401,15 @@ impl Directories {
         let is_stray = |partition: &TopicPartition| {
             !image.partition(*partition).is_some_and(|known| known.has_replica(node))
         };
-        let strays: Vec<_> = lock(&self.placed).iter().filter(|(p, _)| is_stray(p)).map(|(p, id)| (*p, *id)).collect();
+        let strays: Vec<_> =
+            lock(&self.placed).iter().filter(|(p, _)| is_stray(p)).map(|(p, id)| (*p, *id)).collect();
         if strays.is_empty() {
             return;
         }
-        tracing::info!(partitions = strays.len(), "deleting partitions that were deleted or moved while this broker was away");
+        tracing::info!(
+            partitions = strays.len(),
+            "deleting partitions that were deleted or moved while this broker was away"
+        );
         let this = self.clone();
         let deleting = tokio::task::spawn_blocking(move || {
             for (partition, id) in strays {
@@ -399,7 +431,9 @@ impl Directories {
         match told {
             // A failed journal takes its directory offline by itself.
             Ok(()) => drop(finished.recv()),
-            Err(refused) => tracing::warn!(%partition, error = %refused.error, "the journal was not told of a deletion"),
+            Err(refused) => {
+                tracing::warn!(%partition, error = %refused.error, "the journal was not told of a deletion")
+            }
         }
     }
 
@@ -443,17 +477,19 @@ impl Directories {
     }
 }
 
-fn read_points(storage: &dyn Storage, path: &Path) -> BTreeMap<TopicPartition, Offset> {
+fn read_points(storage: &dyn Storage, path: &Path) -> Points {
     let found = read_checkpoint(storage, &path.join(POINTS), POINTS_KIND);
-    let payload = match found {
-        Ok(Some(checkpoint)) if checkpoint.version == POINTS_VERSION => checkpoint.payload,
-        Ok(_) => return BTreeMap::new(),
+    let (payload, source) = match found {
+        Ok(Some(checkpoint)) if checkpoint.version == POINTS_VERSION => (checkpoint.payload, Source::Read),
+        // Not written yet: nothing was synced yet.
+        Ok(None) => (Vec::new(), Source::Read),
+        Ok(Some(_)) => (Vec::new(), Source::Lost),
         Err(error) => {
             tracing::warn!(%error, "recovery points can't be read: all logs are read whole");
-            return BTreeMap::new();
+            (Vec::new(), Source::Lost)
         }
     };
-    payload.chunks_exact(POINT_BYTES).filter_map(read_point).collect()
+    Points { known: payload.chunks_exact(POINT_BYTES).filter_map(read_point).collect(), source }
 }
 
 fn read_point(bytes: &[u8]) -> Option<(TopicPartition, Offset)> {

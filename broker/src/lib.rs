@@ -29,4 +29,4 @@ pub mod state;
 pub mod wake;
 
 pub use broker::{Broker, BrokerHandle, StartError};
-pub use options::{AdvertisedEndpoint, BrokerOptions, FatalHook};
+pub use options::{AdvertisedEndpoint, BrokerOptions, FatalHook, FatalReason};

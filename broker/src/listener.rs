@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use vltava_proto::v1::admin_server::AdminServer;
@@ -42,11 +42,15 @@ pub async fn serve(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let admin = AdminServer::new(AdminService::new(state)).max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(vltava_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors are compiled into this binary");
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(vltava_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Some tools speak only the older of the two.
+    let reflection = descriptors().build_v1().expect("the descriptors are compiled into this binary");
+    let older_reflection =
+        descriptors().build_v1alpha().expect("the descriptors are compiled into this binary");
     // `serve_with_incoming` ignores the builder's own nodelay: without it answers wait 40 ms for an ACK.
     let incoming = TcpListenerStream::new(listener).map(|connection| {
         if let Ok(connection) = &connection
@@ -66,6 +70,7 @@ pub async fn serve(
         .tcp_keepalive(Some(Duration::from_secs(30)))
         .add_service(health)
         .add_service(reflection)
+        .add_service(older_reflection)
         .add_service(log)
         .add_service(replica)
         .add_service(admin)

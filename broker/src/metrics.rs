@@ -62,11 +62,23 @@ impl BrokerMetrics {
         let counter =
             |name, help, counter: &Counter| Sample { name, help, counter: true, value: counter.get() as f64 };
         vec![
-            counter("vltava_broker_produced_batches_total", "Batches appended by clients.", &self.produced_batches),
-            counter("vltava_broker_produced_records_total", "Records appended by clients.", &self.produced_records),
+            counter(
+                "vltava_broker_produced_batches_total",
+                "Batches appended by clients.",
+                &self.produced_batches,
+            ),
+            counter(
+                "vltava_broker_produced_records_total",
+                "Records appended by clients.",
+                &self.produced_records,
+            ),
             counter("vltava_broker_produced_bytes_total", "Bytes appended by clients.", &self.produced_bytes),
             counter("vltava_broker_fetched_bytes_total", "Bytes read by clients.", &self.fetched_bytes),
-            counter("vltava_broker_replicated_bytes_total", "Bytes appended as a follower.", &self.replicated_bytes),
+            counter(
+                "vltava_broker_replicated_bytes_total",
+                "Bytes appended as a follower.",
+                &self.replicated_bytes,
+            ),
             counter(
                 "vltava_broker_refused_full_queue_total",
                 "Produce requests refused because a queue was full.",
@@ -77,7 +89,11 @@ impl BrokerMetrics {
                 "Produce requests refused because a disk was full.",
                 &self.refused_full_disk,
             ),
-            counter("vltava_broker_isr_proposals_total", "Changes of an ISR that were proposed.", &self.isr_proposals),
+            counter(
+                "vltava_broker_isr_proposals_total",
+                "Changes of an ISR that were proposed.",
+                &self.isr_proposals,
+            ),
             counter(
                 "vltava_broker_replication_alarms_total",
                 "Contradictions between replicas that must not happen: see the log.",

@@ -18,8 +18,19 @@ pub struct AdvertisedEndpoint {
     pub port: u16,
 }
 
-/// Ends the process for a named reason; injected so that tests can watch it.
-pub type FatalHook = Arc<dyn Fn(String) + Send + Sync>;
+/// Why a broker can't go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FatalReason {
+    /// A metadata record could not be replayed.
+    Metadata,
+    /// No log directory works any more.
+    LogDirectories,
+    /// The listener failed.
+    Listener,
+}
+
+/// Ends the process for a named reason, with details in words; injected so that tests can watch it.
+pub type FatalHook = Arc<dyn Fn(FatalReason, String) + Send + Sync>;
 
 /// Everything that a broker needs to start.
 #[derive(Clone)]

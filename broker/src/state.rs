@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use vltava_metadata::Image;
 use vltava_model::configs::TopicConfig;
 use vltava_model::{
-    BrokerEpoch, ClusterId, DirectoryId, ErrorCode, IncarnationId, MetadataOffset, NodeId, PartitionIndex, TopicId,
-    TopicPartition,
+    BrokerEpoch, ClusterId, DirectoryId, ErrorCode, IncarnationId, MetadataOffset, NodeId, PartitionIndex,
+    TopicId, TopicPartition,
 };
 use vltava_proto::status;
 use vltava_proto::v1::ErrorDetail;
@@ -173,7 +173,12 @@ impl BrokerState {
     ///
     /// # Errors
     /// The detail for the client when it is unknown or held elsewhere.
-    pub fn resolve(&self, topic_id: &[u8], name: &str, partition: u32) -> Result<PartitionHandle, ErrorDetail> {
+    pub fn resolve(
+        &self,
+        topic_id: &[u8],
+        name: &str,
+        partition: u32,
+    ) -> Result<PartitionHandle, ErrorDetail> {
         let image = self.image.load();
         let topic = if topic_id.is_empty() {
             image.topic_named(name).ok_or_else(|| {
@@ -183,7 +188,9 @@ impl BrokerState {
         } else {
             let id = TopicId::from_slice(topic_id)
                 .ok_or_else(|| status::detail(ErrorCode::InvalidRequest, "a topic id has 16 bytes"))?;
-            image.topic(id).ok_or_else(|| status::detail(ErrorCode::UnknownTopicId, format!("no topic has id {id}")))?
+            image
+                .topic(id)
+                .ok_or_else(|| status::detail(ErrorCode::UnknownTopicId, format!("no topic has id {id}")))?
         };
         let key = TopicPartition::new(topic.id, PartitionIndex::new(partition));
         if let Some(handle) = self.partition(key) {
@@ -200,7 +207,8 @@ impl BrokerState {
     pub fn explain(&self, partition: TopicPartition, code: ErrorCode) -> ErrorDetail {
         let image = self.image.load();
         let leader = image.partition(partition).and_then(|partition| partition.leader);
-        let name = image.topic(partition.topic).map_or_else(|| partition.topic.to_string(), |t| t.name.to_string());
+        let name =
+            image.topic(partition.topic).map_or_else(|| partition.topic.to_string(), |t| t.name.to_string());
         let what = format!("{name}-{}", partition.partition);
         let message = match code {
             ErrorCode::NotLeaderOrFollower => match leader {
@@ -211,12 +219,16 @@ impl BrokerState {
                 format!("{what} has fewer in-sync replicas than min.insync.replicas: nothing was written")
             }
             ErrorCode::NotEnoughReplicasAfterAppend => {
-                format!("{what} lost in-sync replicas while the batch was replicated: it may or may not survive")
+                format!(
+                    "{what} lost in-sync replicas while the batch was replicated: it may or may not survive"
+                )
             }
             ErrorCode::RequestTimedOut => {
                 format!("{what} was not replicated in time: the batch may or may not survive")
             }
-            ErrorCode::KafkaStorageError => format!("the disk that holds {what} on node {} failed or is full", self.node_id),
+            ErrorCode::KafkaStorageError => {
+                format!("the disk that holds {what} on node {} failed or is full", self.node_id)
+            }
             ErrorCode::OutOfOrderSequenceNumber => format!("{what}: the batch's sequence leaves a gap"),
             ErrorCode::InvalidProducerEpoch => format!("{what}: a newer incarnation of this producer exists"),
             _ => what,

@@ -15,6 +15,28 @@ use crate::error::ClientError;
 /// The listener that this client uses.
 const GRPC: &str = "GRPC";
 
+/// So much later than the one before the next broker is asked the same: one that is silent costs little.
+const HEDGE: Duration = Duration::from_millis(150);
+
+/// How long one broker may take to answer for metadata.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+async fn ask(
+    after: Duration,
+    address: String,
+    mut log: LogClient<Channel>,
+    request: MetadataRequest,
+) -> Result<MetadataResponse, ClientError> {
+    tokio::time::sleep(after).await;
+    match tokio::time::timeout(ASK_TIMEOUT, log.metadata(request)).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => {
+            Err(ClientError::new(ErrorCode::NetworkException, format!("{address}: {}", status.message())))
+        }
+        Err(_) => Err(ClientError::new(ErrorCode::RequestTimedOut, format!("{address} does not answer"))),
+    }
+}
+
 /// How a client behaves.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
@@ -56,7 +78,7 @@ pub struct Leader {
 
 impl Client {
     /// A client of the cluster that the brokers at `servers` (`HOST:PORT`, comma-separated) belong to. Nothing connects
-    /// before the first request.
+    /// before the first request, but it must be called within a tokio runtime.
     ///
     /// # Errors
     /// When an address is none.
@@ -134,34 +156,26 @@ impl Client {
     pub async fn refresh(&self, topics: &[String]) -> Result<MetadataResponse, ClientError> {
         let request = MetadataRequest { topics: topics.to_vec(), brokers_only: false };
         let newest_seen = self.known().metadata_offset;
+        let mut asked = tokio::task::JoinSet::new();
+        for (place, address) in (0..).zip(self.addresses()) {
+            let log = self.log(&address)?;
+            asked.spawn(ask(HEDGE * place, address, log, request.clone()));
+        }
         let mut older: Option<MetadataResponse> = None;
         let mut last = None;
-        for address in self.addresses() {
-            let mut log = self.log(&address)?;
-            let call = log.metadata(request.clone());
-            match tokio::time::timeout(Duration::from_secs(3).min(self.request_timeout()), call).await {
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok(Ok(response)) if response.metadata_offset >= newest_seen => {
+                    self.learn(&response);
+                    return Ok(response);
+                }
                 Ok(Ok(response)) => {
-                    let response = response.into_inner();
-                    if response.metadata_offset >= newest_seen {
-                        self.learn(&response);
-                        return Ok(response);
-                    }
                     if older.as_ref().is_none_or(|older| older.metadata_offset < response.metadata_offset) {
                         older = Some(response);
                     }
                 }
-                Ok(Err(status)) => {
-                    last = Some(ClientError::new(
-                        ErrorCode::NetworkException,
-                        format!("{address}: {}", status.message()),
-                    ))
-                }
-                Err(_) => {
-                    last = Some(ClientError::new(
-                        ErrorCode::RequestTimedOut,
-                        format!("{address} does not answer"),
-                    ))
-                }
+                Ok(Err(error)) => last = Some(error),
+                Err(_) => {}
             }
         }
         match older {

@@ -100,6 +100,23 @@ impl Liveness {
         }
     }
 
+    /// Brokers that were not heard of since this controller became active.
+    pub fn expected(&self) -> impl Iterator<Item = NodeId> {
+        self.brokers.iter().filter(|(_, entry)| entry.link == Link::Expected).map(|(node, _)| *node)
+    }
+
+    /// Nothing listens any more where a broker that is still expected should: its process is gone, as if its session had
+    /// closed.
+    pub fn vanished(&mut self, node: NodeId, now: Duration) {
+        let grace = now + self.patience.closed;
+        if let Some(entry) = self.brokers.get_mut(&node)
+            && entry.link == Link::Expected
+        {
+            entry.link = Link::Closed;
+            entry.deadline = grace.min(entry.deadline);
+        }
+    }
+
     /// The process whose session is open and not overdue.
     pub fn connected_process(&self, node: NodeId, now: Duration) -> Option<IncarnationId> {
         let entry = self.brokers.get(&node)?;
@@ -133,6 +150,19 @@ mod tests {
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn one_that_vanished_before_it_was_heard_of_is_not_waited_for() {
+        let patience = Patience { session: ms(3000), closed: ms(150) };
+        let mut table = Liveness::new(patience, ms(0), [(NODE, PROCESS)]);
+        assert_eq!(table.expected().collect::<Vec<_>>(), [NODE]);
+        table.vanished(NODE, ms(100));
+        assert_eq!(overdue(&table, 249), []);
+        assert_eq!(overdue(&table, 250), [NODE]);
+        table.connected(NODE, PROCESS, ms(260));
+        table.vanished(NODE, ms(270));
+        assert_eq!(overdue(&table, 500), [], "one that is connected has not vanished");
     }
 
     fn overdue(table: &Liveness, at: u64) -> Vec<NodeId> {

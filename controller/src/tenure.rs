@@ -1,17 +1,22 @@
 //! One time in office: what lives exactly as long as this controller is the active one of a term. Whoever holds a tenure that
 //! is over can do no harm with it: its table of sessions is nobody's any more.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vltava_metadata::{BrokerState, Image};
+use vltava_model::NodeId;
 
 use crate::liveness::{Liveness, Patience};
 
 /// The most that one look at the clock can advance the table of sessions.
 const STEP_MAX: Duration = Duration::from_millis(250);
+
+/// The listener that every broker has.
+const GRPC: &str = "GRPC";
 
 /// One time in office.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(crate) struct Tenure {
     pub term: u64,
     liveness: Mutex<Liveness>,
     clock: Mutex<Clock>,
+    /// Where the brokers that are expected back listen.
+    addresses: BTreeMap<NodeId, (String, u16)>,
 }
 
 /// Time as far as this process was there to see it: a process that stood still, or was starved, did not read the signs of
@@ -36,11 +43,21 @@ pub(crate) type CurrentTenure = watch::Receiver<Option<Arc<Tenure>>>;
 impl Tenure {
     /// Begins: every broker that is not fenced has a full session to come back.
     pub(crate) fn begin(term: u64, patience: Patience, image: &Image) -> Self {
-        let live = image.brokers().filter(|broker| broker.state != BrokerState::Fenced);
-        let brokers = live.map(|broker| (broker.node_id, broker.incarnation));
+        let live = || image.brokers().filter(|broker| broker.state != BrokerState::Fenced);
+        let addresses = live().filter_map(|broker| {
+            let endpoint = broker.endpoint(GRPC)?;
+            Some((broker.node_id, (endpoint.host.clone(), endpoint.port)))
+        });
+        let addresses = addresses.collect();
+        let brokers = live().map(|broker| (broker.node_id, broker.incarnation));
         let liveness = Mutex::new(Liveness::new(patience, Duration::ZERO, brokers));
         let clock = Mutex::new(Clock { seen: Duration::ZERO, looked: Instant::now() });
-        Self { term, liveness, clock }
+        Self { term, liveness, clock, addresses }
+    }
+
+    /// Where a broker that is expected back listens.
+    pub(crate) fn address(&self, node: NodeId) -> Option<&(String, u16)> {
+        self.addresses.get(&node)
     }
 
     /// The time of the table of sessions.

@@ -16,6 +16,9 @@ use crate::tenure::Tenure;
 /// How often the table of sessions is looked at: a fraction of the grace of a closed one.
 const LOOK: Duration = Duration::from_millis(25);
 
+/// How often brokers that were not heard of yet are looked for, and how long one look may take.
+const KNOCK: Duration = Duration::from_millis(200);
+
 /// Works whenever this controller is active, until the queue is gone.
 pub(crate) async fn run(queue: Queue, members: Members, rebalance: Option<Duration>) {
     let mut tenures = queue.tenure();
@@ -29,6 +32,7 @@ pub(crate) async fn run(queue: Queue, members: Members, rebalance: Option<Durati
                     over = tenures.changed() => over,
                     () = serve(&queue, &tenure, rebalance) => Ok(()),
                     () = watch_clock(&tenure) => Ok(()),
+                    () = look_for_the_vanished(&tenure) => Ok(()),
                 }
             }
             None => tenures.changed().await,
@@ -47,6 +51,32 @@ async fn watch_clock(tenure: &Tenure) {
         look.tick().await;
         tenure.look_at_clock();
     }
+}
+
+/// A broker that died together with the controller before would be waited for a whole session. Where the system says that
+/// nothing listens at its address, its process is gone; a silent one is waited for.
+async fn look_for_the_vanished(tenure: &Arc<Tenure>) {
+    let mut look = tokio::time::interval(KNOCK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let expected: Vec<NodeId> = tenure.liveness().expected().collect();
+        let mut knocking = tokio::task::JoinSet::new();
+        for node in expected {
+            let Some(address) = tenure.address(node).cloned() else { continue };
+            knocking.spawn(async move { (node, nothing_listens(address).await) });
+        }
+        while let Some(knocked) = knocking.join_next().await {
+            if let Ok((node, true)) = knocked {
+                tenure.liveness().vanished(node, tenure.now());
+            }
+        }
+    }
+}
+
+async fn nothing_listens(address: (String, u16)) -> bool {
+    let connected = tokio::time::timeout(KNOCK, tokio::net::TcpStream::connect(address)).await;
+    matches!(connected, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 async fn serve(queue: &Queue, tenure: &Arc<Tenure>, rebalance: Option<Duration>) {

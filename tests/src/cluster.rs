@@ -225,6 +225,16 @@ impl Cluster {
         self.dir.path().join(format!("node{id}.out"))
     }
 
+    /// Runs a server with a node's config file and some overrides until it ends: for starts that must be refused.
+    pub fn try_server(&self, id: u32, overrides: &[String]) -> Ran {
+        let config = self.config(id).display().to_string();
+        let mut args = vec!["server", "--config", &config];
+        for setting in overrides {
+            args.extend(["--override", setting]);
+        }
+        cli::run(&self.servers(), &args, b"")
+    }
+
     /// What a node has logged.
     pub fn log(&self, id: u32) -> String {
         fs::read_to_string(self.log_file(id)).unwrap_or_default()
@@ -275,6 +285,14 @@ impl Cluster {
     /// When it does not end within a minute.
     pub fn terminate(&mut self, id: u32) -> Option<i32> {
         kill_process(self.pid(id), Signal::TERM).expect("it can be told to end");
+        self.wait_end(id)
+    }
+
+    /// Waits until a process ends, and returns its exit code.
+    ///
+    /// # Panics
+    /// When it does not end within a minute.
+    pub fn wait_end(&mut self, id: u32) -> Option<i32> {
         let mut process = self.node_mut(id).process.take().expect("the node runs");
         let ended = wait::until("the process to end", Duration::from_secs(60), || {
             process.try_wait().map_err(|error| error.to_string())?.ok_or_else(|| "it runs".to_owned())

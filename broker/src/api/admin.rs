@@ -161,7 +161,10 @@ impl Admin for AdminService {
         Ok(Response::new(pass_on!(self, request, Describe, describe_quorum)))
     }
 
-    async fn add_voter(&self, request: Request<AddVoterRequest>) -> Result<Response<AddVoterResponse>, Status> {
+    async fn add_voter(
+        &self,
+        request: Request<AddVoterRequest>,
+    ) -> Result<Response<AddVoterResponse>, Status> {
         Ok(Response::new(pass_on!(self, request, Alter, add_voter)))
     }
 

@@ -10,9 +10,9 @@ use vltava_model::{ErrorCode, NodeId, PartitionIndex, TopicPartition};
 use vltava_proto::status;
 use vltava_proto::v1::log_client::LogClient;
 use vltava_proto::v1::{
-    ConfigDescription, DescribeClusterResponse, DescribeConfigsRequest, DescribeConfigsResponse, DescribeTopicsRequest,
-    DescribeTopicsResponse, ErrorDetail, ListOffsetsRequest, OffsetQuery, PartitionDescription, TopicDescription,
-    offset_query,
+    ConfigDescription, DescribeClusterResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    DescribeTopicsRequest, DescribeTopicsResponse, ErrorDetail, ListOffsetsRequest, OffsetQuery,
+    PartitionDescription, TopicDescription, offset_query,
 };
 
 use super::metadata;
@@ -32,7 +32,11 @@ pub async fn topics(state: &Arc<BrokerState>, request: &DescribeTopicsRequest) -
     let wanted: Vec<Result<Arc<TopicImage>, String>> = if request.names.is_empty() {
         image.topics().cloned().map(Ok).collect()
     } else {
-        request.names.iter().map(|name| image.topic_named(name).cloned().ok_or_else(|| name.clone())).collect()
+        request
+            .names
+            .iter()
+            .map(|name| image.topic_named(name).cloned().ok_or_else(|| name.clone()))
+            .collect()
     };
     let offsets = offsets(state, wanted.iter().flatten()).await;
     let describe = |topic: Result<Arc<TopicImage>, String>| match topic {
@@ -47,7 +51,9 @@ pub async fn topics(state: &Arc<BrokerState>, request: &DescribeTopicsRequest) -
                 error: None,
             }
         }
-        Err(name) => TopicDescription { error: Some(unknown_topic(&name)), name, ..TopicDescription::default() },
+        Err(name) => {
+            TopicDescription { error: Some(unknown_topic(&name)), name, ..TopicDescription::default() }
+        }
     };
     DescribeTopicsResponse { topics: wanted.into_iter().map(describe).collect() }
 }
@@ -101,10 +107,12 @@ async fn offsets<'a>(state: &Arc<BrokerState>, topics: impl Iterator<Item = &'a 
 }
 
 async fn ask(address: String, topic: Arc<TopicImage>, indexes: Vec<PartitionIndex>) -> Option<Offsets> {
-    let query = |index: &PartitionIndex, at: offset_query::At| OffsetQuery { partition: index.get(), at: Some(at) };
+    let query =
+        |index: &PartitionIndex, at: offset_query::At| OffsetQuery { partition: index.get(), at: Some(at) };
     let earliest = indexes.iter().map(|index| query(index, offset_query::At::Earliest(true)));
     let latest = indexes.iter().map(|index| query(index, offset_query::At::Latest(true)));
-    let request = ListOffsetsRequest { topic: topic.name.to_string(), partitions: earliest.chain(latest).collect() };
+    let request =
+        ListOffsetsRequest { topic: topic.name.to_string(), partitions: earliest.chain(latest).collect() };
     let channel = channel::lazy(&address).ok()?;
     let answers = LogClient::new(channel).list_offsets(request).await.ok()?.into_inner().partitions;
     let (earliest, latest) = answers.split_at_checked(indexes.len())?;
@@ -125,7 +133,9 @@ pub fn configs(state: &BrokerState, request: DescribeConfigsRequest) -> Describe
             let described = ConfigTarget::from_proto(asked.resource, &asked.name)
                 .map_err(|fault| status::detail(ErrorCode::InvalidRequest, fault.to_string()))
                 .and_then(|target| match &target {
-                    ConfigTarget::Topic(name) if image.topic_named(name).is_none() => Err(unknown_topic(name)),
+                    ConfigTarget::Topic(name) if image.topic_named(name).is_none() => {
+                        Err(unknown_topic(name))
+                    }
                     ConfigTarget::Broker(node) if image.broker(*node).is_none() => {
                         let message = format!("no broker {node} is registered");
                         Err(status::detail(ErrorCode::BrokerIdNotRegistered, message))

@@ -106,7 +106,9 @@ pub async fn read(state: &Arc<BrokerState>, position: &Position) -> Result<Slice
             state.metrics.fetched_bytes.add(bytes.len() as u64);
             Ok(Slice { bytes, next })
         }
-        Err(ReadError::OutOfRange { .. }) => Err(out_of_range(position.offset, shared.log_start(), committed)),
+        Err(ReadError::OutOfRange { .. }) => {
+            Err(out_of_range(position.offset, shared.log_start(), committed))
+        }
         Err(error) => {
             tracing::error!(partition = %shared.partition(), %error, "cannot read the log");
             shared.report_read_error(&error);
@@ -132,7 +134,9 @@ async fn read_some(
 }
 
 fn out_of_range(asked: Offset, start: Offset, committed: Offset) -> ErrorDetail {
-    let message = format!("offset {asked} is not in [{start}, {committed}]: begin at the earliest or the latest offset");
+    let message = format!(
+        "offset {asked} is not in [{start}, {committed}]: begin at the earliest or the latest offset"
+    );
     ErrorDetail {
         log_start_offset: Some(start.get()),
         high_watermark: Some(committed.get()),

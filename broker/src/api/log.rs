@@ -13,8 +13,8 @@ use vltava_proto::v1::log_server::Log;
 use vltava_proto::v1::replica_server::Replica;
 use vltava_proto::v1::{
     ConsumeRequest, FetchRequest, FetchResponse, FollowerMessage, InitProducerRequest, InitProducerResponse,
-    LeaderMessage, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest,
-    ProduceResponse,
+    LeaderMessage, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    ProduceRequest, ProduceResponse,
 };
 
 use super::principal::{Operation, admit};
@@ -65,7 +65,9 @@ impl Log for LogService {
                 // Room first: what was read must be submitted, and what was submitted must be answered.
                 let Ok(room) = queue.reserve().await else { return };
                 match inbound.message().await {
-                    Ok(Some(request)) => room.send(produce::begin(&state, request, Instant::now(), wall_ms())),
+                    Ok(Some(request)) => {
+                        room.send(produce::begin(&state, request, Instant::now(), wall_ms()))
+                    }
                     Ok(None) => return,
                     Err(status) => {
                         tracing::debug!(%status, "produce stream ended");
@@ -114,7 +116,10 @@ impl Log for LogService {
         Ok(Response::new(offsets::list(&self.state, request.into_inner()).await))
     }
 
-    async fn metadata(&self, request: Request<MetadataRequest>) -> Result<Response<MetadataResponse>, Status> {
+    async fn metadata(
+        &self,
+        request: Request<MetadataRequest>,
+    ) -> Result<Response<MetadataResponse>, Status> {
         admit(&request, Operation::Describe)?;
         Ok(Response::new(metadata::answer(&self.state, request.get_ref())))
     }

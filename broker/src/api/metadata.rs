@@ -62,7 +62,10 @@ fn topic_metadata(topic: &TopicImage) -> TopicMetadata {
     TopicMetadata {
         name: topic.name.to_string(),
         topic_id: topic.id.to_bytes().to_vec().into(),
-        partitions: topic.partitions().map(|(index, partition)| partition_metadata(index, partition)).collect(),
+        partitions: topic
+            .partitions()
+            .map(|(index, partition)| partition_metadata(index, partition))
+            .collect(),
         error: None,
     }
 }

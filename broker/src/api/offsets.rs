@@ -7,7 +7,10 @@ use tonic::Status;
 use vltava_commitlog::log::ReadError;
 use vltava_model::{ErrorCode, LeaderEpoch, Offset};
 use vltava_proto::status;
-use vltava_proto::v1::{DeleteRecordsRequest, DeleteRecordsResponse, ErrorDetail, ListOffsetsRequest, ListOffsetsResponse, OffsetAnswer, OffsetQuery, offset_query};
+use vltava_proto::v1::{
+    DeleteRecordsRequest, DeleteRecordsResponse, ErrorDetail, ListOffsetsRequest, ListOffsetsResponse,
+    OffsetAnswer, OffsetQuery, offset_query,
+};
 
 use crate::shard::command::Command;
 use crate::shard::handle::PartitionHandle;
@@ -52,7 +55,8 @@ async fn answer(
         }
         Some(offset_query::At::TimestampMs(timestamp)) => {
             let committed = shared.high_watermark();
-            let found = tokio::task::spawn_blocking(move || reader.offset_for_timestamp(timestamp, committed)).await;
+            let found =
+                tokio::task::spawn_blocking(move || reader.offset_for_timestamp(timestamp, committed)).await;
             match found {
                 Ok(Ok(Some(hit))) => Ok(OffsetAnswer {
                     offset: Some(hit.offset.get()),
@@ -89,7 +93,6 @@ pub async fn delete_records(
     let before = request.before_offset.map(Offset::new);
     let command = Command::DeleteRecords { partition: handle.partition(), before, reply };
     handle.send(command).map_err(|_| explain(ErrorCode::ThrottlingQuotaExceeded))?;
-    let log_start =
-        answered.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower)).map_err(explain)?;
+    let log_start = answered.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower)).map_err(explain)?;
     Ok(DeleteRecordsResponse { log_start_offset: log_start.get() })
 }

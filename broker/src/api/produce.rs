@@ -68,7 +68,9 @@ pub fn begin(state: &Arc<BrokerState>, request: ProduceRequest, now: Instant, wa
     let correlation_id = request.correlation_id;
     match submit(state, request, now, wall_ms) {
         Ok((outcome, append_time_ms)) => Pending { correlation_id, append_time_ms, outcome },
-        Err(error) => Pending { correlation_id, append_time_ms: None, outcome: Outcome::Known(Box::new(Err(*error))) },
+        Err(error) => {
+            Pending { correlation_id, append_time_ms: None, outcome: Outcome::Known(Box::new(Err(*error))) }
+        }
     }
 }
 
@@ -87,13 +89,17 @@ fn submit(
         Ok(v1::Acks::Leader) => Acks::Leader,
         Ok(v1::Acks::None) => Acks::None,
         Err(_) => {
-            return Err(fail(ErrorCode::InvalidRequiredAcks, format!("acks {} is none of 0, 1, 2", request.acks)));
+            return Err(fail(
+                ErrorCode::InvalidRequiredAcks,
+                format!("acks {} is none of 0, 1, 2", request.acks),
+            ));
         }
     };
     let handle = state.resolve(&request.topic_id, &request.topic, request.partition).map_err(Box::new)?;
     let config = state.topic_config(handle.partition().topic);
     let max = config.max_message_bytes.min(state.options.max_batch_bytes as u64) as usize;
-    let payload = request.payload.ok_or_else(|| fail(ErrorCode::InvalidRequest, "the request carries no records"))?;
+    let payload =
+        request.payload.ok_or_else(|| fail(ErrorCode::InvalidRequest, "the request carries no records"))?;
     let encoded: Bytes = match payload {
         produce_request::Payload::Batch(bytes) => bytes,
         produce_request::Payload::Records(plain) => {

@@ -1,7 +1,9 @@
 //! Between plain records and batches, and what a batch must satisfy to be taken.
 
 use bytes::Bytes;
-use vltava_model::batch::{Batch, BatchBuilder, BatchError, Compression, ProducerStamp, RecordHeader, TimestampType};
+use vltava_model::batch::{
+    Batch, BatchBuilder, BatchError, Compression, ProducerStamp, RecordHeader, TimestampType,
+};
 use vltava_model::configs::TopicConfig;
 use vltava_model::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence};
 use vltava_proto::v1::{self, PlainRecords};
@@ -22,7 +24,9 @@ pub enum RecordsError {
     #[error("producer epoch {0} is above 32,767")]
     ProducerEpoch(u32),
     /// A timestamp outside of what the topic takes.
-    #[error("timestamp {timestamp_ms} is outside of what message.timestamp.before.max.ms and .after.max.ms allow")]
+    #[error(
+        "timestamp {timestamp_ms} is outside of what message.timestamp.before.max.ms and .after.max.ms allow"
+    )]
     Timestamp {
         /// The offender, in milliseconds since 1970.
         timestamp_ms: i64,

@@ -23,8 +23,9 @@ use crate::state::BrokerState;
 /// How many partitions go into one call.
 const BATCH: usize = 5_000;
 
-/// How long one call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one call may take. A proposal may wait for one call before its own, and its machine relies on nothing being
+/// executed more than ten seconds after it was proposed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An ISR that a leader wants recorded.
 pub struct Proposal {
@@ -53,7 +54,9 @@ pub async fn run(state: Arc<BrokerState>, mut proposals: mpsc::UnboundedReceiver
             waiting.drain(..).map(|proposal| (proposal.partition, proposal)).collect();
         let answers = match tokio::time::timeout(CALL_TIMEOUT, call(&state, batch.values())).await {
             Ok(answers) => answers,
-            Err(_) => Err(status::status(ErrorCode::RequestTimedOut, "the controller did not answer in time")),
+            Err(_) => {
+                Err(status::status(ErrorCode::RequestTimedOut, "the controller did not answer in time"))
+            }
         };
         deliver(batch, answers).await;
     }
@@ -74,7 +77,10 @@ async fn call(
 }
 
 fn request(proposal: &Proposal) -> AlterPartition {
-    let member = |(node, epoch): &(NodeId, BrokerEpoch)| IsrMember { broker_id: node.get(), broker_epoch: epoch.get() };
+    let member = |(node, epoch): &(NodeId, BrokerEpoch)| IsrMember {
+        broker_id: node.get(),
+        broker_epoch: epoch.get(),
+    };
     AlterPartition {
         topic_id: proposal.partition.topic.to_bytes().to_vec().into(),
         partition: proposal.partition.partition.get(),
@@ -85,7 +91,10 @@ fn request(proposal: &Proposal) -> AlterPartition {
     }
 }
 
-async fn deliver(batch: BTreeMap<TopicPartition, Proposal>, answers: Result<Vec<AlterPartitionResult>, Status>) {
+async fn deliver(
+    batch: BTreeMap<TopicPartition, Proposal>,
+    answers: Result<Vec<AlterPartitionResult>, Status>,
+) {
     let mut answers = match answers {
         Ok(answers) => answers.into_iter(),
         Err(status) => {

@@ -47,10 +47,15 @@ impl Locator {
         while let Some(answer) = asked.join_next().await {
             let Ok(Some(answer)) = answer else { continue };
             self.remember(&answer);
-            let Some(leader) = answer.leader_id.filter(|_| !answer.leader_address.is_empty()) else { continue };
+            let Some(leader) = answer.leader_id.filter(|_| !answer.leader_address.is_empty()) else {
+                continue;
+            };
             if best.as_ref().is_none_or(|best| answer.term > best.term) {
-                best =
-                    Some(Located { node: NodeId::new(leader), address: answer.leader_address, term: answer.term });
+                best = Some(Located {
+                    node: NodeId::new(leader),
+                    address: answer.leader_address,
+                    term: answer.term,
+                });
             }
             // A leader that names itself needs no second opinion: waiting for dead peers would cost a second.
             if answer.leader_id == Some(answer.node_id) {

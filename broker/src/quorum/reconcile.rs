@@ -14,6 +14,7 @@ use vltava_model::{BrokerEpoch, MetadataOffset, NodeId, TopicId, TopicPartition}
 use vltava_proto::v1::{MetadataRecord, MetadataSnapshot};
 
 use crate::configs;
+use crate::options::FatalReason;
 use crate::shard::Shards;
 use crate::shard::command::{Assign, Command};
 use crate::shard::handle::PartitionHandle;
@@ -76,7 +77,8 @@ impl Reconciler {
     pub async fn run(mut self, mut feed: mpsc::Receiver<FeedEvent>) {
         while let Some(event) = feed.recv().await {
             if let Err(error) = self.take(event).await {
-                (self.state.options.fatal)(format!("cannot follow the metadata log: {error}"));
+                let reason = FatalReason::Metadata;
+                (self.state.options.fatal)(reason, format!("cannot follow the metadata log: {error}"));
                 return;
             }
         }
@@ -150,7 +152,8 @@ impl Reconciler {
     }
 
     fn directory_is_news(&self, of: TopicPartition) -> bool {
-        let recorded = self.image.partition(of).and_then(|partition| partition.directory_of(self.state.node_id));
+        let recorded =
+            self.image.partition(of).and_then(|partition| partition.directory_of(self.state.node_id));
         self.state.directories.of(of).is_some_and(|actual| recorded != Some(actual))
     }
 
@@ -198,7 +201,9 @@ impl Reconciler {
             }
         }
         let mut configs: BTreeMap<TopicId, Arc<TopicConfig>> = BTreeMap::new();
-        of.into_iter().filter_map(|(partition, image)| self.assign_of(partition, image, &mut configs)).collect()
+        of.into_iter()
+            .filter_map(|(partition, image)| self.assign_of(partition, image, &mut configs))
+            .collect()
     }
 
     fn assign_of(
@@ -243,7 +248,10 @@ impl Reconciler {
         for assign in assigns {
             let partition = assign.partition;
             let shard = self.shards.index(partition);
-            partitions.insert(partition, PartitionHandle::new(assign.shared.clone(), self.shards.get(shard).clone()));
+            partitions.insert(
+                partition,
+                PartitionHandle::new(assign.shared.clone(), self.shards.get(shard).clone()),
+            );
             by_shard.entry(shard).or_default().push(assign);
         }
         let mut waiting = Vec::new();
@@ -259,7 +267,8 @@ impl Reconciler {
 
     fn publish(&self, delta: &Delta) {
         let image = &self.image;
-        let everything = delta.configs().iter().any(|target| !matches!(target, vltava_metadata::ConfigTarget::Topic(_)));
+        let everything =
+            delta.configs().iter().any(|target| !matches!(target, vltava_metadata::ConfigTarget::Topic(_)));
         let mut resolved = (*self.state.configs.load_full()).clone();
         let mut resolve = |id: TopicId| match image.topic(id) {
             Some(topic) => {

@@ -15,8 +15,8 @@ use vltava_model::{BrokerEpoch, ClusterId, ErrorCode, MetadataOffset};
 use vltava_proto::status;
 use vltava_proto::v1::controller_client::ControllerClient;
 use vltava_proto::v1::{
-    BrokerMessage, BrokerState as WireState, ControllerMessage, Heartbeat, RegisterBroker, Registered, broker_message,
-    controller_message,
+    BrokerMessage, BrokerState as WireState, ControllerMessage, Heartbeat, RegisterBroker, Registered,
+    broker_message, controller_message,
 };
 
 use super::link::Target;
@@ -45,7 +45,9 @@ pub async fn run(state: Arc<BrokerState>, feed: mpsc::Sender<FeedEvent>, mut con
     let mut backoff = BACKOFF_MIN;
     let max_term = AtomicU64::new(0);
     loop {
-        if let Some(located) = locator.locate().await.filter(|found| found.term >= max_term.load(Ordering::Relaxed)) {
+        if let Some(located) =
+            locator.locate().await.filter(|found| found.term >= max_term.load(Ordering::Relaxed))
+        {
             let started = Instant::now();
             let ended = session(&state, &located, &feed, &mut control, &max_term).await;
             state.link.set(None);
@@ -105,7 +107,8 @@ async fn session(
     forward(feed, FeedEvent::Registered { high_watermark: target_high })?;
     state.link.set(Some(Target { node: located.node, channel: lazy()? }));
 
-    let mut beat = tokio::time::interval(Duration::from_millis(registered.heartbeat_interval_ms.max(10).into()));
+    let mut beat =
+        tokio::time::interval(Duration::from_millis(registered.heartbeat_interval_ms.max(10).into()));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let silence = Duration::from_millis(registered.session_timeout_ms.max(100).into());
     let mut heard = Instant::now();
@@ -162,7 +165,8 @@ fn send(out: &mpsc::Sender<BrokerMessage>, message: broker_message::Message) -> 
 }
 
 fn forward(feed: &mpsc::Sender<FeedEvent>, event: FeedEvent) -> Result<(), Status> {
-    feed.try_send(event).map_err(|_| Status::resource_exhausted("this broker can't keep up with the metadata"))
+    feed.try_send(event)
+        .map_err(|_| Status::resource_exhausted("this broker can't keep up with the metadata"))
 }
 
 fn registration(state: &BrokerState) -> RegisterBroker {
@@ -188,16 +192,20 @@ fn heartbeat(state: &BrokerState, control: &SessionControl) -> broker_message::M
     broker_message::Message::Heartbeat(Heartbeat {
         metadata_offset: state.image().offset().get(),
         wants_shutdown: *control.wants_shutdown.borrow(),
-        failed_directories: state.failed_directories().iter().map(|id| id.to_bytes().to_vec().into()).collect(),
+        failed_directories: state
+            .failed_directories()
+            .iter()
+            .map(|id| id.to_bytes().to_vec().into())
+            .collect(),
     })
 }
 
 fn accept(state: &BrokerState, registered: &Registered) -> Result<(), Status> {
     let cluster = ClusterId::from_slice(&registered.cluster_id)
         .ok_or_else(|| Status::internal("the controller's cluster id is not 16 bytes long"))?;
-    state.registered(cluster, BrokerEpoch::new(registered.broker_epoch)).map_err(|error| {
-        status::status(ErrorCode::InconsistentClusterId, error)
-    })
+    state
+        .registered(cluster, BrokerEpoch::new(registered.broker_epoch))
+        .map_err(|error| status::status(ErrorCode::InconsistentClusterId, error))
 }
 
 fn take(
@@ -228,6 +236,8 @@ fn take(
             Ok(())
         }
         controller_message::Message::Error(error) => Err(status::from_detail(error)),
-        controller_message::Message::Registered(_) => Err(Status::internal("a second answer to the registration")),
+        controller_message::Message::Registered(_) => {
+            Err(Status::internal("a second answer to the registration"))
+        }
     }
 }

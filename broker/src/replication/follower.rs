@@ -256,7 +256,11 @@ async fn connection(
     let (out, outbound) = mpsc::channel(OUT_QUEUE);
     let window = state.options.replica_window_bytes;
     stream.returned.store(0, Ordering::Release);
-    let hello = FollowerMessage { hello: Some(hello(state, stream.leader)), grant_bytes: window, ..Default::default() };
+    let hello = FollowerMessage {
+        hello: Some(hello(state, stream.leader)),
+        grant_bytes: window,
+        ..Default::default()
+    };
     out.send(hello).await.map_err(|_| Status::cancelled("closed"))?;
     let connect = client.replicate(ReceiverStream::new(outbound));
     let mut inbound = tokio::time::timeout(Duration::from_secs(3), connect)

@@ -13,12 +13,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
 use vltava_commitlog::log::{LogReader, ReadBatches, ReadError};
-use vltava_model::{BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+use vltava_model::{
+    BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
+};
 use vltava_partition::{FollowerProgress, ReplicaIdentity};
 use vltava_proto::status;
 use vltava_proto::v1::{
-    Diverging, Follow, FollowReply, FollowerMessage, LeaderMessage, Progress, ReplicaData, ReplicaHello, Watermark,
-    follow_reply,
+    Diverging, Follow, FollowReply, FollowerMessage, LeaderMessage, Progress, ReplicaData, ReplicaHello,
+    Watermark, follow_reply,
 };
 
 use crate::shard::command::{Command, Subscribe, SubscribeOutcome};
@@ -55,6 +57,14 @@ struct Subscription {
     epoch: LeaderEpoch,
     next: Offset,
     sent_watermark: Offset,
+    sent_log_start: Offset,
+}
+
+impl Subscription {
+    /// Whether the follower knows less of the watermarks than there is to know.
+    fn is_stale(&self) -> bool {
+        self.shared.high_watermark() > self.sent_watermark || self.shared.log_start() > self.sent_log_start
+    }
 }
 
 enum ToSender {
@@ -106,7 +116,10 @@ fn bad(message: &str) -> Status {
 
 fn check_hello(state: &BrokerState, hello: &ReplicaHello) -> Result<(NodeId, BrokerEpoch), Status> {
     if vltava_model::ClusterId::from_slice(&hello.cluster_id) != Some(state.cluster_id()) {
-        return Err(status::status(ErrorCode::InconsistentClusterId, "the follower belongs to another cluster"));
+        return Err(status::status(
+            ErrorCode::InconsistentClusterId,
+            "the follower belongs to another cluster",
+        ));
     }
     if NodeId::new(hello.leader_id) != state.node_id {
         let message = format!("this is node {}, not {}", state.node_id, hello.leader_id);
@@ -132,7 +145,11 @@ struct Accepted {
 }
 
 impl Reader {
-    async fn run(mut self, first: FollowerMessage, mut inbound: Streaming<FollowerMessage>) -> Result<(), Status> {
+    async fn run(
+        mut self,
+        first: FollowerMessage,
+        mut inbound: Streaming<FollowerMessage>,
+    ) -> Result<(), Status> {
         let mut next = Some(first);
         let ended = loop {
             if let Some(message) = next.take()
@@ -200,7 +217,10 @@ impl Reader {
     async fn follow(&mut self, follow: Follow) -> Result<(), Status> {
         let slot = follow.slot;
         if self.slots.len() >= SLOTS_MAX {
-            return Err(status::status(ErrorCode::ThrottlingQuotaExceeded, "too many partitions on one stream"));
+            return Err(status::status(
+                ErrorCode::ThrottlingQuotaExceeded,
+                "too many partitions on one stream",
+            ));
         }
         if let Some(accepted) = self.slots.remove(&slot) {
             self.gone(slot, &accepted.handle).await;
@@ -220,7 +240,8 @@ impl Reader {
     }
 
     async fn subscribe(&self, follow: &Follow) -> Result<Joined, Box<follow_reply::Outcome>> {
-        let refused = |code, message: &str| Box::new(follow_reply::Outcome::Error(status::detail(code, message)));
+        let refused =
+            |code, message: &str| Box::new(follow_reply::Outcome::Error(status::detail(code, message)));
         let (Some(topic), Some(directory)) =
             (TopicId::from_slice(&follow.topic_id), DirectoryId::from_slice(&follow.directory_id))
         else {
@@ -256,6 +277,7 @@ impl Reader {
                     epoch,
                     next: from,
                     sent_watermark: high_watermark,
+                    sent_log_start: log_start,
                 };
                 let watermark = Watermark {
                     slot: follow.slot,
@@ -268,7 +290,9 @@ impl Reader {
                 let diverging = Diverging { epoch: epoch.get(), end_offset: end.get() };
                 Err(Box::new(follow_reply::Outcome::Diverging(diverging)))
             }
-            Ok(SubscribeOutcome::StartAt(offset)) => Err(Box::new(follow_reply::Outcome::StartAt(offset.get()))),
+            Ok(SubscribeOutcome::StartAt(offset)) => {
+                Err(Box::new(follow_reply::Outcome::StartAt(offset.get())))
+            }
             Ok(SubscribeOutcome::Refused(code)) => Err(refused(code, "the leader refused the subscription")),
             Err(_) => Err(refused(ErrorCode::NotLeaderOrFollower, "the partition is closing")),
         }
@@ -332,7 +356,8 @@ impl Sender {
             if flush_at.is_none() && !self.stale_watermarks.is_empty() {
                 flush_at = Some(tokio::time::Instant::now() + WATERMARK_DELAY);
             }
-            let empty = message.replies.is_empty() && message.data.is_empty() && message.watermarks.is_empty();
+            let empty =
+                message.replies.is_empty() && message.data.is_empty() && message.watermarks.is_empty();
             if !empty && self.out.send(Ok(message)).await.is_err() {
                 return;
             }
@@ -374,7 +399,7 @@ impl Sender {
             let end = subscription.shared.log_end();
             if subscription.next >= end {
                 self.backlog.remove(&slot);
-                if subscription.shared.high_watermark() > subscription.sent_watermark {
+                if subscription.is_stale() {
                     self.stale_watermarks.insert(slot);
                 }
                 continue;
@@ -428,12 +453,13 @@ impl Sender {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credit| Some(credit.saturating_sub(spent)));
         subscription.next = read.end;
         subscription.sent_watermark = subscription.shared.high_watermark();
+        subscription.sent_log_start = subscription.shared.log_start();
         self.stale_watermarks.remove(&slot);
         message.data.push(ReplicaData {
             slot,
             batches: bytes,
             high_watermark: subscription.sent_watermark.get(),
-            log_start_offset: subscription.shared.log_start().get(),
+            log_start_offset: subscription.sent_log_start.get(),
         });
         self.wake.mark(slot);
         true
@@ -451,10 +477,11 @@ impl Sender {
         for slot in std::mem::take(&mut self.stale_watermarks) {
             let Some(subscription) = self.slots.get_mut(&slot) else { continue };
             subscription.sent_watermark = subscription.shared.high_watermark();
+            subscription.sent_log_start = subscription.shared.log_start();
             message.watermarks.push(Watermark {
                 slot,
                 high_watermark: subscription.sent_watermark.get(),
-                log_start_offset: subscription.shared.log_start().get(),
+                log_start_offset: subscription.sent_log_start.get(),
             });
         }
     }

@@ -102,7 +102,9 @@ impl Groups {
                     SubmitError::Full => {
                         refused.insert(directory, Group { entries: back.entries, durable });
                     }
-                    error @ (SubmitError::TooManyEntries { .. } | SubmitError::Failed(_)) => failed(error.to_string()),
+                    error @ (SubmitError::TooManyEntries { .. } | SubmitError::Failed(_)) => {
+                        failed(error.to_string())
+                    }
                 }
             }
         }

@@ -10,9 +10,9 @@ use vltava_metadata::PartitionImage;
 use vltava_model::batch::Batch;
 use vltava_model::{DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
 use vltava_partition::{
-    Assignment, AwaitCommitted, Durability, Effect, Event, FollowerSubscribe, LeaderData, LeaderRecovery, LocalLog,
-    LogPosition, Partition, PartitionState, ReplicaIdentity, Settings, Standing as Role, SubscribeReply, Time, Token,
-    UncleanElection,
+    Assignment, AwaitCommitted, Durability, Effect, Event, FollowerSubscribe, LeaderData, LeaderRecovery,
+    LocalLog, LogPosition, Partition, PartitionState, ReplicaIdentity, Settings, Standing as Role,
+    SubscribeReply, Time, Token, UncleanElection,
 };
 
 use super::command::{Assign, Produce, Produced, Subscribe, SubscribeOutcome};
@@ -46,6 +46,15 @@ enum Flush {
     UnderWay { records: u64 },
 }
 
+/// Whether the effects of a step could be carried out so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Carried {
+    #[default]
+    Out,
+    /// One failed: nothing that is left of the step may be done.
+    Failed,
+}
+
 /// Bytes that an event brings along for the effects that it causes.
 #[derive(Default)]
 pub struct Payload {
@@ -53,6 +62,7 @@ pub struct Payload {
     pub batch: Option<Batch>,
     /// The leader's batches.
     pub batches: Vec<Batch>,
+    carried: Carried,
 }
 
 /// See the module.
@@ -77,11 +87,8 @@ pub struct Host {
 impl Host {
     /// A partition whose log was just opened and synced.
     pub fn new(turn: &Turn<'_>, log: Log, directory: DirectoryId, assign: Assign) -> Self {
-        let local = ReplicaIdentity {
-            node: turn.state.node_id,
-            broker_epoch: turn.state.broker_epoch(),
-            directory,
-        };
+        let local =
+            ReplicaIdentity { node: turn.state.node_id, broker_epoch: turn.state.broker_epoch(), directory };
         let machine = Partition::new(local, local_log(&log, log.log_start()), settings(turn, &assign));
         Self {
             partition: assign.partition,
@@ -209,7 +216,7 @@ impl Host {
                     deadline,
                     expected_leader_epoch: request.expected_epoch,
                 }),
-                Payload { batch: Some(request.batch), batches: Vec::new() },
+                Payload { batch: Some(request.batch), ..Payload::default() },
             ),
             ProducerCheck::Duplicate { base_offset, last_offset, .. } => (
                 Event::AwaitCommitted(AwaitCommitted {
@@ -224,7 +231,9 @@ impl Host {
             ProducerCheck::OutOfOrder { .. } => {
                 return answer(request.reply, Err(ErrorCode::OutOfOrderSequenceNumber));
             }
-            ProducerCheck::Fenced { .. } => return answer(request.reply, Err(ErrorCode::InvalidProducerEpoch)),
+            ProducerCheck::Fenced { .. } => {
+                return answer(request.reply, Err(ErrorCode::InvalidProducerEpoch));
+            }
         };
         self.replies.insert(token, Reply::Produce(request.reply));
         self.step(turn, event, payload);
@@ -257,7 +266,8 @@ impl Host {
 
     /// A follower's subscription ended.
     pub fn follower_gone(&mut self, turn: &mut Turn<'_>, slot: u32, wake: &Arc<WakeSet>) {
-        let place = self.subscribers.iter().position(|known| known.slot == slot && Arc::ptr_eq(&known.wake, wake));
+        let place =
+            self.subscribers.iter().position(|known| known.slot == slot && Arc::ptr_eq(&known.wake, wake));
         if let Some(place) = place {
             let Subscriber { follower, subscription, .. } = self.subscribers.swap_remove(place);
             self.step(turn, Event::FollowerGone { follower, subscription }, Payload::default());
@@ -292,9 +302,10 @@ impl Host {
                 batch_epochs.push((epoch, header.base_offset));
             }
         }
-        let data = LeaderData { leader_epoch, base_offset, end_offset, batch_epochs, high_watermark, log_start };
+        let data =
+            LeaderData { leader_epoch, base_offset, end_offset, batch_epochs, high_watermark, log_start };
         let event = Event::LeaderData(data);
-        self.step(turn, event, Payload { batch: None, batches });
+        self.step(turn, event, Payload { batches, ..Payload::default() });
     }
 
     fn starve(&mut self, turn: &mut Turn<'_>) {
@@ -394,27 +405,36 @@ impl Host {
     }
 
     fn run(&mut self, turn: &mut Turn<'_>, effect: Effect, payload: &mut Payload) {
+        if payload.carried == Carried::Failed {
+            // Nobody is told of what was never written.
+            if let Effect::Ack { token, .. } = effect {
+                self.acknowledge(token, Err(ErrorCode::KafkaStorageError));
+            }
+            return;
+        }
         match effect {
             Effect::Append { token: _, base_offset, leader_epoch } => {
                 self.append_own(turn, base_offset, leader_epoch, payload);
             }
             Effect::AppendReplicated { .. } => self.append_replicated(turn, payload),
-            Effect::Truncate { to } => self.truncate(turn, to),
-            Effect::StartAt { offset } => self.start_at(turn, offset),
+            Effect::Truncate { to } => self.truncate(turn, to, payload),
+            Effect::StartAt { offset } => self.start_at(turn, offset, payload),
             Effect::AdvanceLogStart { to } => match self.log.advance_log_start(to) {
                 Ok(()) => self.journal(turn, self.epoch(), EntryBody::StartOffset { to }),
-                Err(error) => turn.fail_later(self.partition, self.directory, error.to_string()),
+                Err(error) => self.failed(turn, payload, &error.to_string()),
             },
             Effect::AssignEpoch { epoch, start } => self.log.assign_epoch(epoch, start),
             Effect::Ack { token, result } => self.acknowledge(token, result),
             Effect::SubscribeReply { token, reply } => self.answer_subscription(token, reply),
             Effect::DropFollower { follower, subscription } => {
-                self.subscribers.retain(|known| known.follower != follower || known.subscription != subscription);
+                self.subscribers
+                    .retain(|known| known.follower != follower || known.subscription != subscription);
             }
             Effect::ProposeIsr { proposal, leader_epoch, partition_epoch, isr } => {
                 turn.state.metrics.isr_proposals.add(1);
                 let (partition, shard) = (self.partition, turn.shard.clone());
-                let proposal = Proposal { partition, id: proposal, leader_epoch, partition_epoch, isr, shard };
+                let proposal =
+                    Proposal { partition, id: proposal, leader_epoch, partition_epoch, isr, shard };
                 // The receiver lives as long as the broker.
                 let _ = turn.proposals.send(proposal);
             }
@@ -454,22 +474,33 @@ impl Host {
         turn.state.metrics.produced_batches.add(1);
         turn.state.metrics.produced_records.add(batch.header().record_count.into());
         turn.state.metrics.produced_bytes.add(batch.bytes().len() as u64);
-        self.append(turn, &batch);
+        self.append(turn, &batch, payload);
     }
 
     fn append_replicated(&mut self, turn: &mut Turn<'_>, payload: &mut Payload) {
         for batch in std::mem::take(&mut payload.batches) {
+            if payload.carried == Carried::Failed {
+                return;
+            }
             turn.state.metrics.replicated_bytes.add(batch.bytes().len() as u64);
-            self.append(turn, &batch);
+            self.append(turn, &batch, payload);
         }
     }
 
-    fn append(&mut self, turn: &mut Turn<'_>, batch: &Batch) {
+    fn append(&mut self, turn: &mut Turn<'_>, batch: &Batch, payload: &mut Payload) {
         match self.log.append(batch, turn.wall_ms) {
             Ok(appended) => self.appended(turn, batch, appended),
-            Err(AppendError::DiskFull) => turn.rebuild_later(self.partition),
-            Err(error) => turn.fail_later(self.partition, self.directory, error.to_string()),
+            Err(AppendError::DiskFull) => {
+                payload.carried = Carried::Failed;
+                turn.rebuild_later(self.partition);
+            }
+            Err(error) => self.failed(turn, payload, &error.to_string()),
         }
+    }
+
+    fn failed(&mut self, turn: &mut Turn<'_>, payload: &mut Payload, reason: &str) {
+        payload.carried = Carried::Failed;
+        turn.fail_later(self.partition, self.directory, reason.to_owned());
     }
 
     fn appended(&mut self, turn: &mut Turn<'_>, batch: &Batch, appended: Appended) {
@@ -502,7 +533,7 @@ impl Host {
 
     /// A log is cut when nothing of it is under way and the journal knows of the cut: one that outlived a crash without
     /// its frame would look like a loss.
-    fn truncate(&mut self, turn: &mut Turn<'_>, to: Offset) {
+    fn truncate(&mut self, turn: &mut Turn<'_>, to: Offset, payload: &mut Payload) {
         self.settle(turn);
         self.journal(turn, self.epoch(), EntryBody::Truncate { to });
         self.settle(turn);
@@ -510,12 +541,15 @@ impl Host {
         match self.log.truncate_to(to, self.epoch(), turn.wall_ms) {
             Ok(end) if end == to => turn.settled_later(self.partition),
             // The cut went through a batch, so more went than was meant: the machine begins anew from what is left.
-            Ok(_) => turn.rebuild_later(self.partition),
-            Err(error) => turn.fail_later(self.partition, self.directory, error.to_string()),
+            Ok(_) => {
+                payload.carried = Carried::Failed;
+                turn.rebuild_later(self.partition);
+            }
+            Err(error) => self.failed(turn, payload, &error.to_string()),
         }
     }
 
-    fn start_at(&mut self, turn: &mut Turn<'_>, offset: Offset) {
+    fn start_at(&mut self, turn: &mut Turn<'_>, offset: Offset, payload: &mut Payload) {
         self.settle(turn);
         self.journal(turn, self.epoch(), EntryBody::Delete);
         self.settle(turn);
@@ -525,7 +559,7 @@ impl Host {
                 self.journal(turn, self.epoch(), EntryBody::StartOffset { to: offset });
                 turn.settled_later(self.partition);
             }
-            Err(error) => turn.fail_later(self.partition, self.directory, error.to_string()),
+            Err(error) => self.failed(turn, payload, &error.to_string()),
         }
     }
 
@@ -543,21 +577,12 @@ impl Host {
         }
     }
 
-    /// After the log did not become what the machine thought it would: a machine of what the log is.
+    /// After the log did not become what the machine thought it would: tells the machine what it is.
     pub fn rebuild(&mut self, turn: &mut Turn<'_>) {
         self.settle(turn);
-        let code = ErrorCode::KafkaStorageError;
-        for (_, reply) in std::mem::take(&mut self.replies) {
-            match reply {
-                Reply::Produce(reply) => answer(reply, Err(code)),
-                Reply::Delete(reply) => answer(reply, Err(code)),
-                Reply::Subscribe(request) => answer(request.reply, SubscribeOutcome::Refused(code)),
-            }
-        }
         let committed = self.machine.offsets().high_watermark.min(self.log.log_end());
-        let local = self.machine.identity();
-        self.machine = Partition::new(local, local_log(&self.log, committed), settings(turn, &self.assign));
-        self.step(turn, Event::Assigned(assignment(&self.assign)), Payload::default());
+        let log = local_log(&self.log, committed);
+        self.step(turn, Event::LogReopened(log), Payload::default());
     }
 
     fn acknowledge(&mut self, token: Token, result: Result<vltava_partition::Acked, ErrorCode>) {

@@ -125,7 +125,8 @@ impl PartitionShared {
     pub fn set_offsets(&self, log_start: Offset, high_watermark: Offset, log_end: Offset) {
         self.log_end.store(log_end.get(), Ordering::Release);
         let started = self.log_start.swap(log_start.get(), Ordering::AcqRel) != log_start.get();
-        let committed = self.high_watermark.swap(high_watermark.get(), Ordering::AcqRel) != high_watermark.get();
+        let committed =
+            self.high_watermark.swap(high_watermark.get(), Ordering::AcqRel) != high_watermark.get();
         if started || committed {
             self.moved.notify_waiters();
         }

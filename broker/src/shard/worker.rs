@@ -116,7 +116,13 @@ impl Turn<'_> {
     }
 
     /// Has a relaxed log synced; false when the journal is too busy now.
-    pub fn sync(&mut self, directory: DirectoryId, partition: TopicPartition, point: SyncPoint, up_to: LogPosition) -> bool {
+    pub fn sync(
+        &mut self,
+        directory: DirectoryId,
+        partition: TopicPartition,
+        point: SyncPoint,
+        up_to: LogPosition,
+    ) -> bool {
         let Some(journal) = self.state.directories.journal(directory) else { return false };
         let (files, done) = (point.files.clone(), self.tools.done.clone());
         let tell = move |result: Result<(), vltava_commitlog::durability::JournalError>| {
@@ -152,7 +158,6 @@ impl Turn<'_> {
         }
     }
 }
-
 
 /// See the module.
 pub struct Worker {
@@ -220,7 +225,8 @@ impl Worker {
     fn turn(&mut self) -> Flow {
         // While a journal refuses, no new work is taken: the queue fills and refuses in its turn.
         let blocked = !self.groups.is_empty();
-        let wait = if blocked { OFFER_AGAIN } else { self.next_tick.saturating_duration_since(Instant::now()) };
+        let wait =
+            if blocked { OFFER_AGAIN } else { self.next_tick.saturating_duration_since(Instant::now()) };
         let queue = if blocked { crossbeam_channel::never() } else { self.queue.clone() };
         select! {
             recv(self.completions) -> completion => {
@@ -240,7 +246,9 @@ impl Worker {
         }
         for _ in 0..TURN_MAX {
             let mut idle = true;
-            while let Some(completion) = self.tools.stash.pop_front().or_else(|| self.completions.try_recv().ok()) {
+            while let Some(completion) =
+                self.tools.stash.pop_front().or_else(|| self.completions.try_recv().ok())
+            {
                 idle = false;
                 self.complete(completion);
             }
@@ -386,13 +394,17 @@ impl Worker {
     fn take_replication(&mut self, command: Command) {
         match command {
             Command::FollowerProgress { partition, progress } => {
-                self.with(partition, |host, turn| host.step(turn, Event::FollowerProgress(progress), Payload::default()));
+                self.with(partition, |host, turn| {
+                    host.step(turn, Event::FollowerProgress(progress), Payload::default())
+                });
             }
             Command::FollowerGone { partition, slot, wake } => {
                 self.with(partition, |host, turn| host.follower_gone(turn, slot, &wake));
             }
             Command::LeaderData { partition, epoch, batches, high_watermark, log_start, receipt } => {
-                self.with(partition, |host, turn| host.leader_data(turn, epoch, batches, high_watermark, log_start));
+                self.with(partition, |host, turn| {
+                    host.leader_data(turn, epoch, batches, high_watermark, log_start)
+                });
                 drop(receipt);
             }
             Command::LeaderAnswer { partition, epoch: leader_epoch, answer } => {
@@ -400,7 +412,9 @@ impl Worker {
                     LeaderAnswer::Watermark { high_watermark, log_start } => {
                         Event::LeaderWatermark { leader_epoch, high_watermark, log_start }
                     }
-                    LeaderAnswer::Diverging { epoch, end } => Event::LeaderDiverging { leader_epoch, epoch, end },
+                    LeaderAnswer::Diverging { epoch, end } => {
+                        Event::LeaderDiverging { leader_epoch, epoch, end }
+                    }
                     LeaderAnswer::StartAt(log_start) => Event::LeaderStartAt { leader_epoch, log_start },
                 };
                 self.with(partition, |host, turn| host.step(turn, event, Payload::default()));
@@ -464,12 +478,15 @@ impl Worker {
             ..LogConfig::default()
         };
         let directories = &self.state.directories;
-        let mut log = directories.open_log(directory, assign.partition, &assign.topic_name, config, wall_ms())?;
+        let mut log =
+            directories.open_log(directory, assign.partition, &assign.topic_name, config, wall_ms())?;
         let report = log.recovery_report();
         if report.rewritten_bytes > 0 || report.cut.is_some() {
             tracing::info!(partition = %assign.partition, topic = %assign.topic_name, rewritten = report.rewritten_bytes, cut = ?report.cut, "recovered the log");
         }
-        let broken = |error: vltava_commitlog::log::LogError| RecoveryError::Io(std::io::Error::other(error.to_string()));
+        let broken = |error: vltava_commitlog::log::LogError| {
+            RecoveryError::Io(std::io::Error::other(error.to_string()))
+        };
         if log.recovery_point() < log.log_end() || report.rewritten_bytes > 0 {
             let point = log.sync_point().map_err(broken)?;
             for file in &point.files {

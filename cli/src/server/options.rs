@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use vltava_broker::{AdvertisedEndpoint, BrokerOptions};
+use vltava_broker::{AdvertisedEndpoint, BrokerOptions, FatalReason};
 use vltava_controller::decide;
 use vltava_controller::{ConfiguredVoter, ControllerOptions, ControllerSettings, Listen};
 use vltava_node::config::{Address, Config, ListenerName};
@@ -81,7 +81,14 @@ pub fn broker(config: &Config, fatal: &FatalHandler) -> BrokerOptions {
         shutdown_timeout: config.broker.controlled_shutdown_timeout,
         static_configs: BTreeMap::clone(&config.shared),
         journal_file_bytes: config.storage.journal_file_bytes,
-        fatal: Arc::new(move |why| fatal.die(Fatal::Broker, why)),
+        fatal: Arc::new(move |reason, why| {
+            let reason = match reason {
+                FatalReason::Metadata => Fatal::MetadataReplay,
+                FatalReason::LogDirectories => Fatal::LogDirs,
+                FatalReason::Listener => Fatal::Broker,
+            };
+            fatal.die(reason, why);
+        }),
     }
 }
 

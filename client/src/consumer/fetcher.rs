@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use vltava_model::batch::Batch;
-use vltava_model::{ErrorClass, ErrorCode, Offset, PartitionIndex};
+use vltava_model::{ErrorClass, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex};
 use vltava_proto::v1::{ConsumeRequest, FetchRequest, FetchResponse, RecordFormat};
 
 use super::ConsumedRecord;
@@ -17,6 +17,9 @@ use super::options::{ConsumerOptions, OffsetReset};
 use crate::backoff::Backoff;
 use crate::cluster::Client;
 use crate::error::ClientError;
+
+/// After so long without records the fetcher asks whether the leader is still the same.
+const LATE: Duration = Duration::from_secs(2);
 
 /// Lets the leader send as many bytes more, when dropped: when the records were handed out.
 struct Receipt {
@@ -159,7 +162,13 @@ impl Fetcher {
             .map_err(|_| ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"))??
             .into_inner();
         loop {
-            let response = responses.message().await?.ok_or_else(broken)?;
+            let response = match tokio::time::timeout(LATE, responses.message()).await {
+                Ok(response) => response?.ok_or_else(broken)?,
+                Err(_) => {
+                    self.still_leads(leader.node, leader.epoch).await?;
+                    continue;
+                }
+            };
             let bytes = response.bytes;
             let chunk = self.decode(response, Receipt { grants: grants.clone(), bytes })?;
             let next = chunk.next;
@@ -167,6 +176,18 @@ impl Fetcher {
                 return Err(Ended::Unheard);
             }
             self.position = next;
+        }
+    }
+
+    /// Nothing came for a while: either there is nothing, or the leader is silent and another one was elected.
+    async fn still_leads(&self, node: NodeId, epoch: LeaderEpoch) -> Result<(), ClientError> {
+        // Without an answer nothing is known to have changed.
+        let _ = self.client.refresh_topic(&self.topic).await;
+        match self.client.leader(&self.topic, self.partition).await {
+            Ok(now) if (now.node, now.epoch) != (node, epoch) => {
+                Err(ClientError::new(ErrorCode::NotLeaderOrFollower, "another leader was elected"))
+            }
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use vltava_model::batch::ProducerStamp;
 use vltava_model::{
-    ErrorClass, ErrorCode, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
+    ErrorClass, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
 };
 use vltava_proto::v1::{self, InitProducerRequest, ProduceRequest, ProduceResponse, produce_request};
 
@@ -54,10 +54,14 @@ struct Sender {
     correlation: u64,
 }
 
+/// An answer that is this late makes the sender ask who leads: a leader that is silent is not waited for to the end.
+const LATE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A stream to a leader.
 struct Connection {
     out: mpsc::Sender<ProduceRequest>,
     answers: Streaming<ProduceResponse>,
+    node: NodeId,
     epoch: LeaderEpoch,
 }
 
@@ -124,11 +128,12 @@ impl Sender {
             .await
             .map_err(|_| ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"))??
             .into_inner();
-        Ok(Connection { out, answers, epoch: leader.epoch })
+        Ok(Connection { out, answers, node: leader.node, epoch: leader.epoch })
     }
 
     /// Sends and takes answers until something fails; `Ok` when nothing will come any more.
     async fn stream(&mut self, mut connection: Connection, backoff: &mut Backoff) -> Result<(), ClientError> {
+        let mut waited_since = Instant::now();
         loop {
             let mut wake = None;
             let mut closed = false;
@@ -154,16 +159,23 @@ impl Sender {
                 return Ok(());
             }
             let room = self.under_way.len() < self.options.max_in_flight.max(1);
-            let timeout = self.options.request_timeout + std::time::Duration::from_secs(1);
+            if self.under_way.is_empty() {
+                waited_since = Instant::now();
+            }
             tokio::select! {
                 answer = connection.answers.message(), if !self.under_way.is_empty() => {
                     let answer = answer?.ok_or_else(|| ClientError::new(ErrorCode::NetworkException, "the leader closed the stream"))?;
                     self.take(answer)?;
                     backoff.reset();
+                    waited_since = Instant::now();
                 }
                 () = wait(&self.accumulator, wake), if room && !closed => {}
-                () = tokio::time::sleep(timeout), if !self.under_way.is_empty() => {
-                    return Err(ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"));
+                () = tokio::time::sleep(LATE), if !self.under_way.is_empty() => {
+                    if waited_since.elapsed() > self.options.request_timeout {
+                        return Err(ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"));
+                    }
+                    let leads = (connection.node, connection.epoch);
+                    still_leads(&self.client, &self.topic, self.partition, leads).await?;
                 }
             }
         }
@@ -273,10 +285,16 @@ impl Sender {
     }
 
     /// The oldest batch was refused for good. The broker refused those behind it too, for the gap: they were not written.
+    /// After an error without a name nothing is known of them: they are given up with it.
     fn give_up_front(&mut self, error: &ClientError) {
-        if let Some(batch) = self.queue.pop_front() {
-            batch.ready.fail(error);
-            self.accumulator.settled();
+        let all_sent = error.code() == ErrorCode::UnknownServerError;
+        let mut first = true;
+        while first || (all_sent && self.queue.front().is_some_and(|batch| batch.sent)) {
+            first = false;
+            if let Some(batch) = self.queue.pop_front() {
+                batch.ready.fail(error);
+                self.accumulator.settled();
+            }
         }
         if self.options.idempotence {
             self.renumber();
@@ -313,5 +331,22 @@ async fn wait(accumulator: &Accumulator, until: Option<Instant>) {
             }
         }
         None => accumulator.news().await,
+    }
+}
+
+/// An answer is late: waiting goes on only while the leader is the same.
+async fn still_leads(
+    client: &Client,
+    topic: &str,
+    partition: PartitionIndex,
+    leads: (NodeId, LeaderEpoch),
+) -> Result<(), ClientError> {
+    // Without an answer nothing is known to have changed.
+    let _ = client.refresh_topic(topic).await;
+    match client.leader(topic, partition).await {
+        Ok(now) if (now.node, now.epoch) != leads => {
+            Err(ClientError::new(ErrorCode::NotLeaderOrFollower, "another leader was elected"))
+        }
+        Ok(_) | Err(_) => Ok(()),
     }
 }

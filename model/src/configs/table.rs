@@ -107,8 +107,8 @@ keys! {
         "Whether a topic is created when a client first asks for it. Unlike in Kafka it is not: a mistyped name is an error.");
     AUTO_LEADER_REBALANCE_ENABLE = cluster("auto.leader.rebalance.enable", ConfigKind::Boolean, "true",
         "Whether leadership goes back to the preferred replica by itself once that is in sync again.");
-    LEADER_IMBALANCE_CHECK_INTERVAL_SECONDS = cluster("leader.imbalance.check.interval.seconds", integer(1, INT), "300",
-        "How often the controller looks for partitions that their preferred replica does not lead, in seconds.");
+    LEADER_IMBALANCE_CHECK_INTERVAL_SECONDS = cluster("leader.imbalance.check.interval.seconds", integer(1, INT), "5",
+        "How often the controller looks for partitions that their preferred replica does not lead, in seconds. Kafka waits for 300.");
     REPLICA_LAG_TIME_MAX_MS = cluster("replica.lag.time.max.ms", integer(1, i64::MAX), "30000",
         "How long a follower may lag behind its leader's log end, in milliseconds, before it leaves the ISR.");
     BROKER_SESSION_TIMEOUT_MS = cluster("broker.session.timeout.ms", integer(50, 3_600_000), "3000",

@@ -10,9 +10,13 @@
 //! scenario that failed.
 
 mod api;
+mod disks;
+mod inputs;
 mod kills;
 mod pauses;
+mod quorum;
 mod replicas;
 mod restarts;
 mod support;
+mod topics;
 mod walk;

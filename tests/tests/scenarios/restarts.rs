@@ -138,3 +138,32 @@ fn brokers_and_controllers_apart_survive_the_same() {
     progress(&cluster, &load, SOME);
     conclude(&mut cluster, load, "apart", TOPIC, PARTITIONS);
 }
+
+/// The last replica in sync comes back with an empty disk. The others lack records that it acknowledged alone, and it
+/// lacks all: nobody may lead until an operator decides what to lose.
+#[test]
+fn the_last_replica_in_sync_does_not_lead_with_an_empty_disk() {
+    let nodes = vec![Role::Controller, Role::Broker, Role::Broker];
+    let mut cluster = Cluster::with(ClusterOptions { nodes, ..ClusterOptions::default() });
+    create(&cluster, TOPIC, 1, 2, &["min.insync.replicas=1"]);
+    cluster.cli_with(&["produce", TOPIC], b"both have this\n").ok();
+    let leader = cluster.leader(TOPIC, 0);
+    let other = if leader == 2 { 3 } else { 2 };
+    cluster.kill(other);
+    cluster.wait_isr(TOPIC, 0, 1);
+    cluster.cli_with(&["produce", TOPIC], b"only one has this\n").ok();
+    cluster.kill(leader);
+    wipe(&cluster.log_dirs(leader));
+    cluster.spawn(leader);
+    cluster.spawn(other);
+    cluster.wait_ready();
+    let partition = cluster.describe(TOPIC).expect("it is there")["partitions"][0].clone();
+    assert!(partition["leader"].is_null(), "{partition} has a leader that lacks a record\n{}", cluster.logs());
+    // The operator decides: the other one has more than the empty one.
+    let elected = cluster.cli(&["topics", "elect-leaders", TOPIC, "--partition", "0", "--election-type", "unclean"]);
+    assert_eq!(elected.code, Some(0), "{}{}", elected.out, elected.err);
+    let read = cluster.cli(&["consume", TOPIC, "--from-beginning", "--max-messages", "1", "--timeout-ms", "10000"]).ok();
+    assert_eq!(read, "both have this\n");
+    cluster.wait_isr(TOPIC, 0, 2);
+    cluster.assert_healthy();
+}

@@ -1,0 +1,391 @@
+//! Bad input: each gets a clear error that says what to do, and costs nobody else anything.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Request, Status};
+use vltava_client::Compression;
+use vltava_model::batch::BatchBuilder;
+use vltava_model::ErrorCode;
+use vltava_proto::v1::{FetchRequest, ProduceRequest, produce_request};
+use vltava_tests::load::{Load, LoadOptions};
+use vltava_tests::{Cluster, ClusterOptions, Role};
+
+use crate::api::{Api, append};
+use crate::support::{conclude, create, number, progress, rng, three, wait_in_sync};
+
+const TOPIC: &str = "inputs";
+
+fn single() -> Cluster {
+    Cluster::with(ClusterOptions { nodes: vec![Role::Both], ..ClusterOptions::default() })
+}
+
+/// The command must fail with this code, and say all of this.
+fn refused(cluster: &Cluster, args: &[&str], code: i32, words: &[&str]) {
+    let ran = cluster.cli(args);
+    assert_eq!(ran.code, Some(code), "{args:?} printed: {}{}", ran.out, ran.err);
+    for word in words {
+        assert!(ran.err.contains(word), "{args:?} does not say {word:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn wrong_commands_are_refused_with_advice() {
+    let mut cluster = single();
+    create(&cluster, TOPIC, 2, 1, &[]);
+    let new = ["topics", "create", "new", "--partitions", "1", "--replication-factor"];
+    let with = |more: &[&'static str]| -> Vec<&str> { new.iter().copied().chain(more.iter().copied()).collect() };
+    refused(&cluster, &["topics", "list", "--ouput", "json"], 2, &["--output"]);
+    refused(&cluster, &with(&["3"]), 1, &["INVALID_REPLICATION_FACTOR"]);
+    refused(&cluster, &with(&["1", "--config", "retention.mss=1"]), 1, &["retention.mss", "retention.ms"]);
+    refused(&cluster, &with(&["1", "--config", "retention.ms=soon"]), 1, &["retention.ms", "soon"]);
+    for name in ["a/b", "..", "", "what?", &"x".repeat(250)] {
+        let args = ["topics", "create", "--partitions", "1", "--replication-factor", "1", "--", name];
+        refused(&cluster, &args, 1, &["INVALID_TOPIC"]);
+    }
+    refused(&cluster, &["topics", "create", TOPIC, "--partitions", "1", "--replication-factor", "1"], 4, &[TOPIC]);
+    refused(&cluster, &["topics", "describe", "nowhere"], 3, &["nowhere"]);
+    refused(&cluster, &["produce", "nowhere"], 3, &["nowhere"]);
+    refused(&cluster, &["consume", "nowhere", "--from-beginning"], 3, &["nowhere"]);
+    refused(&cluster, &["consume", TOPIC, "--partition", "7", "--from-beginning"], 3, &["7"]);
+    refused(&cluster, &["consume", TOPIC, "--partition", "0", "--offset", "5", "--timeout-ms", "5000"], 1, &["OFFSET_OUT_OF_RANGE"]);
+    refused(&cluster, &["configs", "alter", "--topic", TOPIC, "--add-config", "segment.byte=1"], 1, &["segment.bytes"]);
+    refused(&cluster, &["topics", "alter", TOPIC, "--partitions", "1"], 1, &["INVALID_PARTITIONS"]);
+    refused(&cluster, &["quorum", "remove", "9"], 3, &["9"]);
+    let large = cluster.cli_with(&["produce", TOPIC], format!("{}\nsmall\n", "x".repeat(3 * 1024 * 1024)).as_bytes());
+    assert_ne!(large.code, Some(0));
+    assert!(large.err.contains("MESSAGE_TOO_LARGE"), "{}", large.err);
+    let nobody = vltava_tests::cli::run("127.0.0.1:1", &["topics", "list"], b"");
+    assert_eq!(nobody.code, Some(5), "{}{}", nobody.out, nobody.err);
+    assert!(nobody.err.contains("127.0.0.1:1"), "{}", nobody.err);
+    cluster.assert_healthy();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("it can be made");
+    for entry in fs::read_dir(from).expect("it can be read").flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).expect("it can be copied");
+        }
+    }
+}
+
+/// A start that must be refused: ends by itself, with a code of a server's, and says all of this.
+fn refuses_to_start(cluster: &Cluster, id: u32, overrides: &[String], words: &[&str]) {
+    let ran = cluster.try_server(id, overrides);
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(ran.code.is_some_and(|code| code != 0), "{overrides:?} ended with {:?}: {said}", ran.code);
+    assert!(!said.contains("panicked"), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{overrides:?} does not say {word:?}: {said}");
+    }
+}
+
+#[test]
+fn a_server_that_can_not_start_says_why() {
+    let mut cluster = three("");
+    create(&cluster, TOPIC, 1, 3, &[]);
+    let spare = vltava_tests::turn::port;
+    let apart = |dirs: &Path| {
+        vec![
+            format!("listeners=GRPC://127.0.0.1:{},CONTROLLER://127.0.0.1:{},HTTP://127.0.0.1:{}", spare(), spare(), spare()),
+            format!("log.dirs={}", dirs.join("log").display()),
+            format!("metadata.log.dir={}", dirs.join("metadata").display()),
+        ]
+    };
+    let scratch = cluster.scratch().to_owned();
+    let dir = |name: &str| scratch.join(name);
+    refuses_to_start(&cluster, 1, &["node.idd=4".to_owned()], &["node.idd", "node.id"]);
+    refuses_to_start(&cluster, 1, &["broker.session.timeout.ms=soon".to_owned()], &["broker.session.timeout.ms", "soon"]);
+    // In use by another process: each of the directories, and the ports.
+    let mut own_logs = apart(&dir("a"));
+    own_logs[1] = format!("log.dirs={}", cluster.log_dirs(1)[0].display());
+    refuses_to_start(&cluster, 1, &own_logs, &["in use"]);
+    let mut own_metadata = apart(&dir("b"));
+    own_metadata[2] = format!("metadata.log.dir={}", cluster.data(1).join("metadata").display());
+    refuses_to_start(&cluster, 1, &own_metadata, &["in use"]);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("it is bound").port();
+    let mut busy = apart(&dir("c"));
+    busy[0] = format!("listeners=GRPC://127.0.0.1:{port},CONTROLLER://127.0.0.1:{},HTTP://127.0.0.1:{}", spare(), spare());
+    refuses_to_start(&cluster, 1, &busy, &[&port.to_string(), "in use"]);
+    // Another node's directories.
+    cluster.kill(2);
+    cluster.kill(3);
+    copy(&cluster.log_dirs(2)[0], &dir("d/log"));
+    refuses_to_start(&cluster, 3, &apart(&dir("d")), &["node"]);
+    copy(&cluster.data(2).join("metadata"), &dir("e/metadata"));
+    refuses_to_start(&cluster, 3, &apart(&dir("e")), &["node"]);
+    cluster.spawn(2);
+    cluster.spawn(3);
+    cluster.wait_ready();
+    // Another cluster's directories.
+    let mut other = single();
+    other.kill(1);
+    copy(&other.log_dirs(1)[0], &dir("f/log"));
+    cluster.kill(1);
+    let mut foreign = apart(&dir("f"));
+    foreign[2] = format!("metadata.log.dir={}", cluster.data(1).join("metadata").display());
+    refuses_to_start(&cluster, 1, &foreign, &["cluster"]);
+    cluster.spawn(1);
+    cluster.wait_ready();
+    wait_in_sync(&cluster, TOPIC, 1, 3);
+    cluster.assert_healthy();
+}
+
+fn encoded(value: &[u8]) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(1, None, Some(value), &[]);
+    builder.build()
+}
+
+fn append_batch(batch: Bytes) -> ProduceRequest {
+    ProduceRequest { payload: Some(produce_request::Payload::Batch(batch)), ..append(TOPIC, 0, b"") }
+}
+
+#[test]
+fn wrong_requests_are_refused_by_name_and_nothing_is_written() {
+    let mut cluster = three("leader.imbalance.check.interval.seconds = 600");
+    create(&cluster, TOPIC, 1, 3, &[]);
+    wait_in_sync(&cluster, TOPIC, 1, 3);
+    let leader = cluster.leader(TOPIC, 0);
+    let api = Api::new(cluster.node(leader).grpc);
+    let code = |request| api.append(request).map(|_| ()).map_err(|error| error.code());
+    let fetch = |request: FetchRequest| {
+        let request = FetchRequest { topic: TOPIC.to_owned(), ..request };
+        api.fetch(request).map(|_| ()).map_err(|error| error.code())
+    };
+    let good = encoded(b"good");
+    assert_eq!(code(append_batch(good.clone())), Ok(()));
+    // Any flipped bit that the checksum covers, and any length that is wrong.
+    for at in (16..good.len()).step_by(7) {
+        let mut damaged = good.to_vec();
+        damaged[at] ^= 0x10;
+        let refused = code(append_batch(damaged.into()));
+        assert!(refused.is_err(), "byte {at} was flipped, and it was written");
+        assert_ne!(refused, Err(ErrorCode::UnknownServerError), "byte {at}");
+    }
+    let mut damaged = good.to_vec();
+    damaged[good.len() - 1] ^= 1;
+    assert_eq!(code(append_batch(damaged.into())), Err(ErrorCode::CorruptMessage));
+    for cut in [0, 1, 12, 60, good.len() - 1] {
+        assert!(code(append_batch(good.slice(..cut))).is_err(), "{cut} bytes of a batch were written");
+    }
+    assert!(code(append_batch([good.clone(), good.clone()].concat().into())).is_err(), "two batches in one request");
+    assert_eq!(code(append_batch(encoded(&vec![b'x'; 2 * 1024 * 1024]))), Err(ErrorCode::MessageTooLarge));
+    assert_eq!(code(append(TOPIC, 9, b"x")), Err(ErrorCode::UnknownTopicOrPartition));
+    assert_eq!(code(append("nowhere", 0, b"x")), Err(ErrorCode::UnknownTopicOrPartition));
+    assert_eq!(code(ProduceRequest { payload: None, ..append(TOPIC, 0, b"") }), Err(ErrorCode::InvalidRequest));
+    let epoch = Some(1_000);
+    assert_eq!(code(ProduceRequest { leader_epoch: epoch, ..append(TOPIC, 0, b"x") }), Err(ErrorCode::UnknownLeaderEpoch));
+    assert_eq!(fetch(FetchRequest { leader_epoch: epoch, ..FetchRequest::default() }), Err(ErrorCode::UnknownLeaderEpoch));
+    assert_eq!(fetch(FetchRequest { offset: 1_000, ..FetchRequest::default() }), Err(ErrorCode::OffsetOutOfRange));
+    assert_eq!(fetch(FetchRequest { offset: u64::MAX, ..FetchRequest::default() }), Err(ErrorCode::OffsetOutOfRange));
+    assert_eq!(fetch(FetchRequest { partition: 9, ..FetchRequest::default() }), Err(ErrorCode::UnknownTopicOrPartition));
+    // Another broker says who leads.
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).expect("there are followers");
+    let refused = Api::new(cluster.node(follower).grpc).append(append(TOPIC, 0, b"x")).expect_err("it is no leader");
+    assert_eq!(refused.code(), ErrorCode::NotLeaderOrFollower);
+    assert_eq!(refused.detail().and_then(|detail| detail.leader_id), Some(leader), "{refused}");
+    // A leader of later, and a client that still believes in the old epoch.
+    cluster.kill(leader);
+    let next = cluster.leader(TOPIC, 0);
+    let old = ProduceRequest { leader_epoch: Some(0), ..append(TOPIC, 0, b"x") };
+    let refused = Api::new(cluster.node(next).grpc).append(old).map(|_| ()).map_err(|error| error.code());
+    assert_eq!(refused, Err(ErrorCode::FencedLeaderEpoch));
+    cluster.spawn(leader);
+    cluster.wait_ready();
+    let read = ["consume", TOPIC, "--from-beginning", "--max-messages", "2", "--timeout-ms", "1000"];
+    assert_eq!(cluster.cli(&read).ok(), "good\n", "something that was refused was written");
+    cluster.assert_healthy();
+}
+
+/// Messages as bytes, whatever they are.
+#[derive(Clone, Copy, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
+
+const LOG: &[&str] =
+    &["Produce", "Append", "Fetch", "Consume", "ListOffsets", "Metadata", "WatchMetadata", "InitProducer"];
+const ADMIN: &[&str] = &[
+    "CreateTopics",
+    "DeleteTopics",
+    "CreatePartitions",
+    "DescribeTopics",
+    "DeleteRecords",
+    "ElectLeaders",
+    "DescribeConfigs",
+    "AlterConfigs",
+    "DescribeCluster",
+    "DescribeQuorum",
+];
+const CONTROLLER: &[&str] = &["Session", "AlterPartitions", "AllocateProducerIds", "AssignDirectories", "Identify"];
+const RAFT: &[&str] = &["AppendEntries", "Vote", "InstallSnapshot"];
+
+/// Bytes that look like a message: fields with small numbers, of all kinds, with lengths that may be wrong.
+fn garbage(rng: &mut StdRng, depth: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if rng.random_bool(0.2) {
+        return (0..rng.random_range(0..200)).map(|_| rng.random()).collect();
+    }
+    for _ in 0..rng.random_range(0..6) {
+        let field: u8 = rng.random_range(1..12);
+        match rng.random_range(0..4) {
+            0 => {
+                bytes.push(field << 3);
+                let mut number: u64 = if rng.random_bool(0.5) { rng.random_range(0..300) } else { rng.random() };
+                while number > 0x7f {
+                    bytes.push((number & 0x7f) as u8 | 0x80);
+                    number >>= 7;
+                }
+                bytes.push(number as u8);
+            }
+            1 if depth < 3 => {
+                let inner = garbage(rng, depth + 1);
+                bytes.push(field << 3 | 2);
+                let length = if rng.random_bool(0.9) { inner.len() } else { rng.random_range(0..128) };
+                bytes.push((length & 0x7f) as u8);
+                bytes.extend(inner.into_iter().take(127));
+            }
+            2 => {
+                bytes.push(field << 3 | 2);
+                bytes.push(TOPIC.len() as u8);
+                bytes.extend(TOPIC.as_bytes());
+            }
+            _ => {
+                bytes.push(field << 3 | 1);
+                bytes.extend(rng.random::<u64>().to_le_bytes());
+            }
+        }
+    }
+    bytes
+}
+
+async fn shout(channel: tonic::transport::Channel, path: String, messages: Vec<Bytes>) {
+    let mut grpc = Grpc::new(channel);
+    if grpc.ready().await.is_err() {
+        return;
+    }
+    let path = path.parse().expect("it is a path");
+    let call = grpc.streaming(Request::new(tokio_stream(messages)), path, Raw);
+    // Whatever is answered is right, as long as the node lives; streams may stay open.
+    let _ = tokio::time::timeout(Duration::from_millis(500), async {
+        if let Ok(answer) = call.await {
+            let mut answers = answer.into_inner();
+            while let Ok(Some(_)) = answers.message().await {}
+        }
+    })
+    .await;
+}
+
+/// The messages, one after the other.
+fn tokio_stream(messages: Vec<Bytes>) -> impl tonic::codegen::tokio_stream::Stream<Item = Bytes> {
+    tonic::codegen::tokio_stream::iter(messages)
+}
+
+/// Bytes that are no HTTP at all.
+fn noise(port: u16, rng: &mut StdRng) {
+    let bytes: Vec<u8> = (0..rng.random_range(1..2_000)).map(|_| rng.random()).collect();
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { panic!("nobody listens on {port}") };
+    // The other side may hang up at the first byte.
+    let _ = stream.set_read_timeout(Some(Duration::from_millis(20)));
+    let _ = stream.write_all(&bytes);
+    let _ = stream.read(&mut [0; 64]);
+}
+
+#[test]
+fn random_bytes_harm_nobody() {
+    let mut rng = rng("random bytes");
+    let mut cluster = three("");
+    create(&cluster, "beside", 1, 3, &[]);
+    create(&cluster, TOPIC, 1, 3, &[]);
+    wait_in_sync(&cluster, "beside", 1, 3);
+    let load = Load::start(&cluster.servers(), &LoadOptions::new("beside", 1));
+    progress(&cluster, &load, 100);
+    let rounds = number("VLTAVA_ROUNDS", 8);
+    for id in cluster.ids() {
+        let (grpc, controller, http) = {
+            let node = cluster.node(id);
+            (node.grpc, node.controller, node.http)
+        };
+        // Requests that happen to be right are obeyed: those that change brokers and voters are left out.
+        let reading: &[&str] = &["DescribeTopics", "DescribeConfigs", "DescribeCluster", "DescribeQuorum", "ElectLeaders"];
+        let listeners = [
+            (grpc, "vltava.v1.Log", LOG),
+            (grpc, "vltava.v1.Replica", &["Replicate"][..]),
+            (grpc, "vltava.v1.Admin", ADMIN),
+            (controller, "vltava.v1.Admin", reading),
+            (controller, "vltava.v1.Controller", CONTROLLER),
+            (controller, "vltava.v1.Raft", RAFT),
+        ];
+        for (port, service, methods) in listeners {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
+            runtime.block_on(async {
+                let address = format!("http://127.0.0.1:{port}");
+                let channel = tonic::transport::Endpoint::from_shared(address).expect("it is one").connect_lazy();
+                let mut calls = tokio::task::JoinSet::new();
+                for method in methods {
+                    for _ in 0..rounds {
+                        let messages = (0..rng.random_range(1..4)).map(|_| garbage(&mut rng, 0).into()).collect();
+                        calls.spawn(shout(channel.clone(), format!("/{service}/{method}"), messages));
+                    }
+                }
+                while calls.join_next().await.is_some() {}
+            });
+        }
+        for port in [grpc, controller, http] {
+            for _ in 0..rounds {
+                noise(port, &mut rng);
+            }
+        }
+        cluster.assert_healthy();
+        progress(&cluster, &load, 100);
+    }
+    cluster.wait_ready();
+    wait_in_sync(&cluster, "beside", 1, 3);
+    conclude(&mut cluster, load, "random bytes", "beside", 1);
+}

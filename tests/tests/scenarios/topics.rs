@@ -1,0 +1,143 @@
+//! Topics that come and go, and records that are deleted: by hand, by size, by age.
+
+use std::time::Duration;
+
+use vltava_model::ErrorCode;
+use vltava_proto::v1::FetchRequest;
+use vltava_tests::load::{Load, LoadOptions};
+use vltava_tests::{Cluster, wait};
+
+use crate::api::Api;
+use crate::support::{RECOVERY, conclude, create, progress, three, wait_in_sync};
+
+const TOPIC: &str = "topics";
+
+fn partition_dirs(cluster: &Cluster) -> usize {
+    let dirs = cluster.ids().into_iter().flat_map(|id| cluster.log_dirs(id));
+    let names = dirs.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+    names.filter(|entry| entry.path().is_dir() && entry.file_name() != "journal" && entry.file_name() != "__metadata").count()
+}
+
+fn start_of(cluster: &Cluster, topic: &str) -> u64 {
+    let described = cluster.describe(topic).expect("it is there");
+    described["partitions"][0]["log_start_offset"].as_u64().expect("it has a log start")
+}
+
+#[test]
+fn a_topic_that_is_made_anew_has_nothing_of_the_old_one() {
+    let mut cluster = three("");
+    for round in 0..3 {
+        create(&cluster, TOPIC, 2, 3, &[]);
+        let lines: String = (0..500).map(|line| format!("round {round} line {line}\n")).collect();
+        cluster.cli_with(&["produce", TOPIC, "--partition", "1"], lines.as_bytes()).ok();
+        let args = ["consume", TOPIC, "--from-beginning", "--max-messages", "500", "--timeout-ms", "10000"];
+        let read = cluster.cli(&args).ok();
+        assert!(read == lines, "round {round}: {read}\n{}", cluster.logs());
+        // The middle one is deleted while a node is away, which learns of it later.
+        if round == 1 {
+            cluster.kill(3);
+        }
+        cluster.cli(&["topics", "delete", TOPIC]).ok();
+        if round == 1 {
+            create(&cluster, TOPIC, 2, 2, &[]);
+            cluster.spawn(3);
+            cluster.wait_ready();
+            cluster.cli(&["topics", "delete", TOPIC]).ok();
+        }
+        let gone = cluster.cli(&["topics", "describe", TOPIC]);
+        assert_eq!(gone.code, Some(3), "{}{}", gone.out, gone.err);
+    }
+    let gone = wait::until("the deleted partitions' files to go", RECOVERY, || match partition_dirs(&cluster) {
+        0 => Ok(()),
+        left => Err(format!("{left} are left")),
+    });
+    gone.unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
+    cluster.assert_healthy();
+}
+
+#[test]
+fn deleted_records_stay_deleted_on_every_replica() {
+    let mut cluster = three("leader.imbalance.check.interval.seconds = 600");
+    create(&cluster, TOPIC, 1, 3, &[]);
+    wait_in_sync(&cluster, TOPIC, 1, 3);
+    let lines: String = (0..100).map(|line| format!("{line}\n")).collect();
+    // Batches of few records, so that the cut lies between batches and within one.
+    cluster.cli_with(&["produce", TOPIC, "--batch-size", "200"], lines.as_bytes()).ok();
+    cluster.cli(&["topics", "delete-records", TOPIC, "--partition", "0", "--before-offset", "42"]).ok();
+    let rest: String = (42..100).map(|line| format!("{line}\n")).collect();
+    let args = ["consume", TOPIC, "--from-beginning", "--max-messages", "58", "--timeout-ms", "10000"];
+    assert_eq!(cluster.cli(&args).ok(), rest);
+    let api = Api::new(cluster.node(cluster.leader(TOPIC, 0)).grpc);
+    let below = api.fetch(FetchRequest { topic: TOPIC.to_owned(), offset: 41, ..FetchRequest::default() });
+    assert_eq!(below.map_err(|error| error.code()), Err(ErrorCode::OffsetOutOfRange));
+    let beyond = ["topics", "delete-records", TOPIC, "--partition", "0", "--before-offset", "1000"];
+    assert_ne!(cluster.cli(&beyond).code, Some(0), "what is not there can't be deleted");
+    // Another leader, and after a crash of all: they are still gone.
+    let leader = cluster.leader(TOPIC, 0);
+    cluster.kill(leader);
+    assert_eq!(cluster.cli(&args).ok(), rest);
+    assert_eq!(start_of(&cluster, TOPIC), 42);
+    for id in cluster.ids() {
+        cluster.restart(id);
+    }
+    cluster.wait_ready();
+    assert_eq!(cluster.cli(&args).ok(), rest);
+    assert_eq!(start_of(&cluster, TOPIC), 42);
+    cluster.assert_healthy();
+}
+
+#[test]
+fn retention_by_size_and_by_age_deletes_whole_segments_and_keeps_the_rest() {
+    let mut cluster = three("log.retention.check.interval.ms = 200\nlog.segment.delete.delay.ms = 100");
+    create(&cluster, "by-size", 1, 3, &["segment.bytes=65536", "retention.bytes=131072"]);
+    create(&cluster, "by-age", 1, 3, &["segment.bytes=65536", "retention.ms=500"]);
+    let line = format!("{}\n", "r".repeat(999));
+    for topic in ["by-size", "by-age"] {
+        cluster.cli_with(&["produce", topic], line.repeat(1000).as_bytes()).ok();
+    }
+    for topic in ["by-size", "by-age"] {
+        let begun = wait::until("old segments to be deleted", RECOVERY, || match start_of(&cluster, topic) {
+            0 => Err(format!("{topic} still begins at 0")),
+            start => Ok(start),
+        });
+        let start = begun.unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
+        assert!(start <= 1000, "{topic} begins at {start}");
+    }
+    // By size: what is kept is not less than the bound, and can be read on every node.
+    let start = start_of(&cluster, "by-size");
+    assert!(start <= 1000 - 131, "retention.bytes keeps at least 131,072 bytes, and it begins at {start}");
+    let rest = (1000 - start).to_string();
+    let args = ["consume", "by-size", "--from-beginning", "--max-messages", &rest, "--timeout-ms", "10000"];
+    let read = cluster.cli(&args).ok();
+    assert!(read.lines().count() as u64 >= 131, "{} lines", read.lines().count());
+    // A partition of which everything is old goes on at the offset where it was.
+    let end = cluster.cli_with(&["produce", "by-age"], b"after\n");
+    end.ok();
+    let described = cluster.describe("by-age").expect("it is there");
+    assert_eq!(described["partitions"][0]["high_watermark"], 1001, "{described}");
+    cluster.assert_healthy();
+}
+
+/// Partitions are added and leaders moved while records flow.
+#[test]
+fn partitions_are_added_and_leaders_moved_under_load() {
+    let mut cluster = three("leader.imbalance.check.interval.seconds = 600");
+    create(&cluster, TOPIC, 3, 3, &[]);
+    wait_in_sync(&cluster, TOPIC, 3, 3);
+    let load = Load::start(&cluster.servers(), &LoadOptions::new(TOPIC, 3));
+    progress(&cluster, &load, 200);
+    let leader = cluster.leader(TOPIC, 0);
+    cluster.restart(leader);
+    cluster.wait_ready();
+    wait_in_sync(&cluster, TOPIC, 3, 3);
+    load.longest_gap();
+    cluster.cli(&["topics", "elect-leaders"]).ok();
+    assert_eq!(cluster.leader(TOPIC, 0), leader, "the preferred replica leads");
+    cluster.cli(&["topics", "alter", TOPIC, "--partitions", "6"]).ok();
+    progress(&cluster, &load, 200);
+    let gap = load.longest_gap();
+    eprintln!("leaders were moved and partitions added: longest gap {gap:?}");
+    assert!(gap < Duration::from_secs(5), "{gap:?}");
+    wait_in_sync(&cluster, TOPIC, 6, 3);
+    conclude(&mut cluster, load, "moved leaders", TOPIC, 3);
+}
