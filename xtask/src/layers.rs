@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn a_sideways_edge_is_found() {
-        let found: Vec<String> = edges("[dependencies]\nvltava-broker.workspace = true\nbytes = \"1\"\n").collect();
+        let found: Vec<String> =
+            edges("[dependencies]\nvltava-broker.workspace = true\nbytes = \"1\"\n").collect();
         assert_eq!(found, ["broker"]);
     }
 }

@@ -34,7 +34,9 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
 
 fn check_file(path: &Path) -> Vec<String> {
     match fs::read_to_string(path) {
-        Ok(text) => judge(&text).into_iter().map(|problem| format!("{}: {problem}", path.display())).collect(),
+        Ok(text) => {
+            judge(&text).into_iter().map(|problem| format!("{}: {problem}", path.display())).collect()
+        }
         Err(error) => vec![format!("{}: {error}", path.display())],
     }
 }

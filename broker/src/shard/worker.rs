@@ -252,12 +252,13 @@ impl Worker {
                 idle = false;
                 self.complete(completion);
             }
-            if !blocked && !self.groups.are_large() {
-                if let Ok(command) = self.queue.try_recv() {
-                    idle = false;
-                    if let Flow::End = self.take(command) {
-                        return Flow::End;
-                    }
+            if !blocked
+                && !self.groups.are_large()
+                && let Ok(command) = self.queue.try_recv()
+            {
+                idle = false;
+                if let Flow::End = self.take(command) {
+                    return Flow::End;
                 }
             }
             if idle {

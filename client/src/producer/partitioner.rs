@@ -38,11 +38,12 @@ impl Partitioner for Sticky {
             return by_hash(key, count);
         }
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((partition, given)) = current.get_mut(topic) {
-            if *given < self.stick_bytes && partition.get() < count {
-                *given += size;
-                return *partition;
-            }
+        if let Some((partition, given)) = current.get_mut(topic)
+            && *given < self.stick_bytes
+            && partition.get() < count
+        {
+            *given += size;
+            return *partition;
         }
         let last = current.get(topic).map(|(partition, _)| *partition);
         let mut next = rand::random_range(0..count);
