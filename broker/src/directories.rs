@@ -368,6 +368,13 @@ impl Directories {
         taken
     }
 
+    /// A log is cut: what was synced before says nothing about what is appended from now on.
+    pub fn forget_synced(&self, partition: TopicPartition) {
+        for directory in self.all.values() {
+            lock(&directory.synced.ends).remove(&partition);
+        }
+    }
+
     /// Notes recovery points and makes them durable.
     pub fn save_points(&self, points: &[(DirectoryId, TopicPartition, Offset)]) {
         let ids: BTreeSet<DirectoryId> = points.iter().map(|(id, ..)| *id).collect();

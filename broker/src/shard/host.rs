@@ -537,6 +537,7 @@ impl Host {
         self.settle(turn);
         self.journal(turn, self.epoch(), EntryBody::Truncate { to });
         self.settle(turn);
+        turn.state.directories.forget_synced(self.partition);
         tracing::info!(partition = %self.partition, from = %self.log.log_end(), %to, "cutting the log to where it agrees with the leader's");
         match self.log.truncate_to(to, self.epoch(), turn.wall_ms) {
             Ok(end) if end == to => turn.settled_later(self.partition),
@@ -553,6 +554,7 @@ impl Host {
         self.settle(turn);
         self.journal(turn, self.epoch(), EntryBody::Delete);
         self.settle(turn);
+        turn.state.directories.forget_synced(self.partition);
         tracing::info!(partition = %self.partition, %offset, "beginning anew where the leader's log begins");
         match self.log.delete_all_and_start_at(offset, self.epoch()) {
             Ok(()) => {
