@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long one command may take before it is killed.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// The path of the binary: `VLTAVA_BIN`, or built from this tree in the profile of the tests.
 pub fn binary() -> &'static Path {

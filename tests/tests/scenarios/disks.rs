@@ -111,7 +111,11 @@ impl Small {
     fn mount(path: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(path).expect("a directory can be made");
         let size = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "vltava-test"]).arg(path).output().ok()?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "vltava-test"])
+            .arg(path)
+            .output()
+            .ok()?;
         mounted.status.success().then(|| Self(path.to_owned()))
     }
 
@@ -168,12 +172,22 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     eprintln!("a full disk says {refused}");
     assert_ne!(refused.class(), ErrorClass::GiveUp, "{refused}");
     let read = api.fetch(FetchRequest { topic: TOPIC.to_owned(), ..FetchRequest::default() });
-    assert!(read.is_ok_and(|read| !read.records.is_empty()), "a full disk must serve reads\n{}", cluster.logs());
+    assert!(
+        read.is_ok_and(|read| !read.records.is_empty()),
+        "a full disk must serve reads\n{}",
+        cluster.logs()
+    );
     fs::remove_file(filler).expect("it can be removed");
     progress(&cluster, &load, SOME);
     let ledger = load.finish();
     cluster.assert_healthy();
-    let read = vltava_tests::load::read_back(&cluster.servers(), TOPIC, 1, &ledger.attempts, Duration::from_secs(60));
+    let read = vltava_tests::load::read_back(
+        &cluster.servers(),
+        TOPIC,
+        1,
+        &ledger.attempts,
+        Duration::from_secs(60),
+    );
     let mut read = read.unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
     // The appends of this test's own are no test's records.
     if let Some(records) = read.get_mut(&0) {

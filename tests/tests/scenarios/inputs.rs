@@ -13,8 +13,8 @@ use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 use vltava_client::Compression;
-use vltava_model::batch::BatchBuilder;
 use vltava_model::ErrorCode;
+use vltava_model::batch::BatchBuilder;
 use vltava_proto::v1::{FetchRequest, ProduceRequest, produce_request};
 use vltava_tests::load::{Load, LoadOptions};
 use vltava_tests::{Cluster, ClusterOptions, Role};
@@ -42,7 +42,8 @@ fn wrong_commands_are_refused_with_advice() {
     let mut cluster = single();
     create(&cluster, TOPIC, 2, 1, &[]);
     let new = ["topics", "create", "new", "--partitions", "1", "--replication-factor"];
-    let with = |more: &[&'static str]| -> Vec<&str> { new.iter().copied().chain(more.iter().copied()).collect() };
+    let with =
+        |more: &[&'static str]| -> Vec<&str> { new.iter().copied().chain(more.iter().copied()).collect() };
     refused(&cluster, &["topics", "list", "--ouput", "json"], 2, &["--output"]);
     refused(&cluster, &with(&["3"]), 1, &["INVALID_REPLICATION_FACTOR"]);
     refused(&cluster, &with(&["1", "--config", "retention.mss=1"]), 1, &["retention.mss", "retention.ms"]);
@@ -51,16 +52,32 @@ fn wrong_commands_are_refused_with_advice() {
         let args = ["topics", "create", "--partitions", "1", "--replication-factor", "1", "--", name];
         refused(&cluster, &args, 1, &["INVALID_TOPIC"]);
     }
-    refused(&cluster, &["topics", "create", TOPIC, "--partitions", "1", "--replication-factor", "1"], 4, &[TOPIC]);
+    refused(
+        &cluster,
+        &["topics", "create", TOPIC, "--partitions", "1", "--replication-factor", "1"],
+        4,
+        &[TOPIC],
+    );
     refused(&cluster, &["topics", "describe", "nowhere"], 3, &["nowhere"]);
     refused(&cluster, &["produce", "nowhere"], 3, &["nowhere"]);
     refused(&cluster, &["consume", "nowhere", "--from-beginning"], 3, &["nowhere"]);
     refused(&cluster, &["consume", TOPIC, "--partition", "7", "--from-beginning"], 3, &["7"]);
-    refused(&cluster, &["consume", TOPIC, "--partition", "0", "--offset", "5", "--timeout-ms", "5000"], 1, &["OFFSET_OUT_OF_RANGE"]);
-    refused(&cluster, &["configs", "alter", "--topic", TOPIC, "--add-config", "segment.byte=1"], 1, &["segment.bytes"]);
+    refused(
+        &cluster,
+        &["consume", TOPIC, "--partition", "0", "--offset", "5", "--timeout-ms", "5000"],
+        1,
+        &["OFFSET_OUT_OF_RANGE"],
+    );
+    refused(
+        &cluster,
+        &["configs", "alter", "--topic", TOPIC, "--add-config", "segment.byte=1"],
+        1,
+        &["segment.bytes"],
+    );
     refused(&cluster, &["topics", "alter", TOPIC, "--partitions", "1"], 1, &["INVALID_PARTITIONS"]);
     refused(&cluster, &["quorum", "remove", "9"], 3, &["9"]);
-    let large = cluster.cli_with(&["produce", TOPIC], format!("{}\nsmall\n", "x".repeat(3 * 1024 * 1024)).as_bytes());
+    let large =
+        cluster.cli_with(&["produce", TOPIC], format!("{}\nsmall\n", "x".repeat(3 * 1024 * 1024)).as_bytes());
     assert_ne!(large.code, Some(0));
     assert!(large.err.contains("MESSAGE_TOO_LARGE"), "{}", large.err);
     let nobody = vltava_tests::cli::run("127.0.0.1:1", &["topics", "list"], b"");
@@ -97,36 +114,55 @@ fn a_server_that_can_not_start_says_why() {
     let mut cluster = three("");
     create(&cluster, TOPIC, 1, 3, &[]);
     let spare = vltava_tests::turn::port;
-    let apart = |dirs: &Path| {
+    let voter =
+        |id: u32| format!("advertised.listeners=CONTROLLER://127.0.0.1:{}", cluster.node(id).controller);
+    let (first, third) = (voter(1), voter(3));
+    // Ports and directories of its own, and the address that the quorum knows.
+    let apart = |advertised: &str, dirs: &Path| {
         vec![
-            format!("listeners=GRPC://127.0.0.1:{},CONTROLLER://127.0.0.1:{},HTTP://127.0.0.1:{}", spare(), spare(), spare()),
+            format!(
+                "listeners=GRPC://127.0.0.1:{},CONTROLLER://127.0.0.1:{},HTTP://127.0.0.1:{}",
+                spare(),
+                spare(),
+                spare()
+            ),
             format!("log.dirs={}", dirs.join("log").display()),
             format!("metadata.log.dir={}", dirs.join("metadata").display()),
+            advertised.to_owned(),
         ]
     };
     let scratch = cluster.scratch().to_owned();
     let dir = |name: &str| scratch.join(name);
     refuses_to_start(&cluster, 1, &["node.idd=4".to_owned()], &["node.idd", "node.id"]);
-    refuses_to_start(&cluster, 1, &["broker.session.timeout.ms=soon".to_owned()], &["broker.session.timeout.ms", "soon"]);
+    refuses_to_start(
+        &cluster,
+        1,
+        &["broker.session.timeout.ms=soon".to_owned()],
+        &["broker.session.timeout.ms", "soon"],
+    );
     // In use by another process: each of the directories, and the ports.
-    let mut own_logs = apart(&dir("a"));
+    let mut own_logs = apart(&first, &dir("a"));
     own_logs[1] = format!("log.dirs={}", cluster.log_dirs(1)[0].display());
     refuses_to_start(&cluster, 1, &own_logs, &["in use"]);
-    let mut own_metadata = apart(&dir("b"));
+    let mut own_metadata = apart(&first, &dir("b"));
     own_metadata[2] = format!("metadata.log.dir={}", cluster.data(1).join("metadata").display());
     refuses_to_start(&cluster, 1, &own_metadata, &["in use"]);
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let port = taken.local_addr().expect("it is bound").port();
-    let mut busy = apart(&dir("c"));
-    busy[0] = format!("listeners=GRPC://127.0.0.1:{port},CONTROLLER://127.0.0.1:{},HTTP://127.0.0.1:{}", spare(), spare());
+    let mut busy = apart(&first, &dir("c"));
+    busy[0] = format!(
+        "listeners=GRPC://127.0.0.1:{port},CONTROLLER://127.0.0.1:{},HTTP://127.0.0.1:{}",
+        spare(),
+        spare()
+    );
     refuses_to_start(&cluster, 1, &busy, &[&port.to_string(), "in use"]);
     // Another node's directories.
     cluster.kill(2);
     cluster.kill(3);
     copy(&cluster.log_dirs(2)[0], &dir("d/log"));
-    refuses_to_start(&cluster, 3, &apart(&dir("d")), &["node"]);
+    refuses_to_start(&cluster, 3, &apart(&third, &dir("d")), &["node"]);
     copy(&cluster.data(2).join("metadata"), &dir("e/metadata"));
-    refuses_to_start(&cluster, 3, &apart(&dir("e")), &["node"]);
+    refuses_to_start(&cluster, 3, &apart(&third, &dir("e")), &["node"]);
     cluster.spawn(2);
     cluster.spawn(3);
     cluster.wait_ready();
@@ -135,9 +171,7 @@ fn a_server_that_can_not_start_says_why() {
     other.kill(1);
     copy(&other.log_dirs(1)[0], &dir("f/log"));
     cluster.kill(1);
-    let mut foreign = apart(&dir("f"));
-    foreign[2] = format!("metadata.log.dir={}", cluster.data(1).join("metadata").display());
-    refuses_to_start(&cluster, 1, &foreign, &["cluster"]);
+    refuses_to_start(&cluster, 1, &[format!("log.dirs={}", dir("f/log").display())], &["cluster"]);
     cluster.spawn(1);
     cluster.wait_ready();
     wait_in_sync(&cluster, TOPIC, 1, 3);
@@ -146,7 +180,7 @@ fn a_server_that_can_not_start_says_why() {
 
 fn encoded(value: &[u8]) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
-    builder.append(1, None, Some(value), &[]);
+    builder.append(1, None, Some(value), &[]).expect("the record is small");
     builder.build()
 }
 
@@ -182,20 +216,42 @@ fn wrong_requests_are_refused_by_name_and_nothing_is_written() {
     for cut in [0, 1, 12, 60, good.len() - 1] {
         assert!(code(append_batch(good.slice(..cut))).is_err(), "{cut} bytes of a batch were written");
     }
-    assert!(code(append_batch([good.clone(), good.clone()].concat().into())).is_err(), "two batches in one request");
+    assert!(
+        code(append_batch([good.clone(), good.clone()].concat().into())).is_err(),
+        "two batches in one request"
+    );
     assert_eq!(code(append_batch(encoded(&vec![b'x'; 2 * 1024 * 1024]))), Err(ErrorCode::MessageTooLarge));
     assert_eq!(code(append(TOPIC, 9, b"x")), Err(ErrorCode::UnknownTopicOrPartition));
     assert_eq!(code(append("nowhere", 0, b"x")), Err(ErrorCode::UnknownTopicOrPartition));
-    assert_eq!(code(ProduceRequest { payload: None, ..append(TOPIC, 0, b"") }), Err(ErrorCode::InvalidRequest));
+    assert_eq!(
+        code(ProduceRequest { payload: None, ..append(TOPIC, 0, b"") }),
+        Err(ErrorCode::InvalidRequest)
+    );
     let epoch = Some(1_000);
-    assert_eq!(code(ProduceRequest { leader_epoch: epoch, ..append(TOPIC, 0, b"x") }), Err(ErrorCode::UnknownLeaderEpoch));
-    assert_eq!(fetch(FetchRequest { leader_epoch: epoch, ..FetchRequest::default() }), Err(ErrorCode::UnknownLeaderEpoch));
-    assert_eq!(fetch(FetchRequest { offset: 1_000, ..FetchRequest::default() }), Err(ErrorCode::OffsetOutOfRange));
-    assert_eq!(fetch(FetchRequest { offset: u64::MAX, ..FetchRequest::default() }), Err(ErrorCode::OffsetOutOfRange));
-    assert_eq!(fetch(FetchRequest { partition: 9, ..FetchRequest::default() }), Err(ErrorCode::UnknownTopicOrPartition));
+    assert_eq!(
+        code(ProduceRequest { leader_epoch: epoch, ..append(TOPIC, 0, b"x") }),
+        Err(ErrorCode::UnknownLeaderEpoch)
+    );
+    assert_eq!(
+        fetch(FetchRequest { leader_epoch: epoch, ..FetchRequest::default() }),
+        Err(ErrorCode::UnknownLeaderEpoch)
+    );
+    assert_eq!(
+        fetch(FetchRequest { offset: 1_000, ..FetchRequest::default() }),
+        Err(ErrorCode::OffsetOutOfRange)
+    );
+    assert_eq!(
+        fetch(FetchRequest { offset: u64::MAX, ..FetchRequest::default() }),
+        Err(ErrorCode::OffsetOutOfRange)
+    );
+    assert_eq!(
+        fetch(FetchRequest { partition: 9, ..FetchRequest::default() }),
+        Err(ErrorCode::UnknownTopicOrPartition)
+    );
     // Another broker says who leads.
     let follower = cluster.ids().into_iter().find(|id| *id != leader).expect("there are followers");
-    let refused = Api::new(cluster.node(follower).grpc).append(append(TOPIC, 0, b"x")).expect_err("it is no leader");
+    let refused =
+        Api::new(cluster.node(follower).grpc).append(append(TOPIC, 0, b"x")).expect_err("it is no leader");
     assert_eq!(refused.code(), ErrorCode::NotLeaderOrFollower);
     assert_eq!(refused.detail().and_then(|detail| detail.leader_id), Some(leader), "{refused}");
     // A leader of later, and a client that still believes in the old epoch.
@@ -263,7 +319,8 @@ const ADMIN: &[&str] = &[
     "DescribeCluster",
     "DescribeQuorum",
 ];
-const CONTROLLER: &[&str] = &["Session", "AlterPartitions", "AllocateProducerIds", "AssignDirectories", "Identify"];
+const CONTROLLER: &[&str] =
+    &["Session", "AlterPartitions", "AllocateProducerIds", "AssignDirectories", "Identify"];
 const RAFT: &[&str] = &["AppendEntries", "Vote", "InstallSnapshot"];
 
 /// Bytes that look like a message: fields with small numbers, of all kinds, with lengths that may be wrong.
@@ -277,7 +334,8 @@ fn garbage(rng: &mut StdRng, depth: u32) -> Vec<u8> {
         match rng.random_range(0..4) {
             0 => {
                 bytes.push(field << 3);
-                let mut number: u64 = if rng.random_bool(0.5) { rng.random_range(0..300) } else { rng.random() };
+                let mut number: u64 =
+                    if rng.random_bool(0.5) { rng.random_range(0..300) } else { rng.random() };
                 while number > 0x7f {
                     bytes.push((number & 0x7f) as u8 | 0x80);
                     number >>= 7;
@@ -353,7 +411,8 @@ fn random_bytes_harm_nobody() {
             (node.grpc, node.controller, node.http)
         };
         // Requests that happen to be right are obeyed: those that change brokers and voters are left out.
-        let reading: &[&str] = &["DescribeTopics", "DescribeConfigs", "DescribeCluster", "DescribeQuorum", "ElectLeaders"];
+        let reading: &[&str] =
+            &["DescribeTopics", "DescribeConfigs", "DescribeCluster", "DescribeQuorum", "ElectLeaders"];
         let listeners = [
             (grpc, "vltava.v1.Log", LOG),
             (grpc, "vltava.v1.Replica", &["Replicate"][..]),
@@ -363,14 +422,17 @@ fn random_bytes_harm_nobody() {
             (controller, "vltava.v1.Raft", RAFT),
         ];
         for (port, service, methods) in listeners {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
             runtime.block_on(async {
                 let address = format!("http://127.0.0.1:{port}");
-                let channel = tonic::transport::Endpoint::from_shared(address).expect("it is one").connect_lazy();
+                let channel =
+                    tonic::transport::Endpoint::from_shared(address).expect("it is one").connect_lazy();
                 let mut calls = tokio::task::JoinSet::new();
                 for method in methods {
                     for _ in 0..rounds {
-                        let messages = (0..rng.random_range(1..4)).map(|_| garbage(&mut rng, 0).into()).collect();
+                        let messages =
+                            (0..rng.random_range(1..4)).map(|_| garbage(&mut rng, 0).into()).collect();
                         calls.spawn(shout(channel.clone(), format!("/{service}/{method}"), messages));
                     }
                 }

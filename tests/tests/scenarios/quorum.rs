@@ -40,7 +40,8 @@ fn directory(quorum: &Value, id: u32) -> Option<String> {
 
 #[test]
 fn five_controllers_lose_two_and_then_a_third() {
-    let mut cluster = Cluster::with(ClusterOptions { nodes: vec![Role::Both; 5], ..ClusterOptions::default() });
+    let mut cluster =
+        Cluster::with(ClusterOptions { nodes: vec![Role::Both; 5], ..ClusterOptions::default() });
     create(&cluster, TOPIC, 5, 3, &[]);
     let load = Load::start(&cluster.servers(), &LoadOptions::new(TOPIC, 5));
     progress(&cluster, &load, SOME);
@@ -54,7 +55,8 @@ fn five_controllers_lose_two_and_then_a_third() {
     assert_ne!(next, active);
     cluster.kill(next);
     // Two of five decide nothing.
-    let refused = cluster.cli(&["topics", "create", "without-three", "--partitions", "1", "--replication-factor", "1"]);
+    let refused =
+        cluster.cli(&["topics", "create", "without-three", "--partitions", "1", "--replication-factor", "1"]);
     assert_ne!(refused.code, Some(0), "two controllers of five decided: {}", refused.out);
     for id in [active, other, next] {
         cluster.spawn(id);
@@ -106,7 +108,8 @@ fn a_controller_with_a_replaced_disk_votes_only_after_it_was_removed_and_added()
     let before = describe(&cluster).expect("the quorum is there");
     let active = cluster.controller();
     let wiped = cluster.ids().into_iter().find(|id| *id != active && *id != 4).expect("there are others");
-    let other = cluster.ids().into_iter().find(|id| ![active, wiped, 4].contains(id)).expect("there is a third");
+    let other =
+        cluster.ids().into_iter().find(|id| ![active, wiped, 4].contains(id)).expect("there is a third");
     let old = directory(&before, wiped).expect("it is a voter");
     cluster.kill(wiped);
     fs::remove_dir_all(cluster.data(wiped).join("metadata")).expect("its disk can be emptied");
@@ -120,7 +123,15 @@ fn a_controller_with_a_replaced_disk_votes_only_after_it_was_removed_and_added()
     assert!(said.contains(&format!("vltava quorum remove {wiped} --directory-id {old}")), "{said}");
     // With one of the two others away, nothing can be decided: its vote does not count.
     cluster.kill(other);
-    let refused = cluster.cli(&["topics", "create", "without-a-quorum", "--partitions", "1", "--replication-factor", "1"]);
+    let refused = cluster.cli(&[
+        "topics",
+        "create",
+        "without-a-quorum",
+        "--partitions",
+        "1",
+        "--replication-factor",
+        "1",
+    ]);
     assert_ne!(refused.code, Some(0), "a wiped controller voted: {}\n{}", refused.out, cluster.logs());
     cluster.spawn(other);
     wait_quorum(&cluster, "a leader", |quorum| quorum["leader_id"].is_u64());

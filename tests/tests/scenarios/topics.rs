@@ -15,7 +15,11 @@ const TOPIC: &str = "topics";
 fn partition_dirs(cluster: &Cluster) -> usize {
     let dirs = cluster.ids().into_iter().flat_map(|id| cluster.log_dirs(id));
     let names = dirs.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
-    names.filter(|entry| entry.path().is_dir() && entry.file_name() != "journal" && entry.file_name() != "__metadata").count()
+    names
+        .filter(|entry| {
+            entry.path().is_dir() && entry.file_name() != "journal" && entry.file_name() != "__metadata"
+        })
+        .count()
 }
 
 fn start_of(cluster: &Cluster, topic: &str) -> u64 {
@@ -47,10 +51,11 @@ fn a_topic_that_is_made_anew_has_nothing_of_the_old_one() {
         let gone = cluster.cli(&["topics", "describe", TOPIC]);
         assert_eq!(gone.code, Some(3), "{}{}", gone.out, gone.err);
     }
-    let gone = wait::until("the deleted partitions' files to go", RECOVERY, || match partition_dirs(&cluster) {
-        0 => Ok(()),
-        left => Err(format!("{left} are left")),
-    });
+    let gone =
+        wait::until("the deleted partitions' files to go", RECOVERY, || match partition_dirs(&cluster) {
+            0 => Ok(()),
+            left => Err(format!("{left} are left")),
+        });
     gone.unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
     cluster.assert_healthy();
 }
