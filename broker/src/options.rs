@@ -25,6 +25,8 @@ pub enum FatalReason {
     Metadata,
     /// No log directory works any more.
     LogDirectories,
+    /// Its directories belong to another cluster.
+    ForeignData,
     /// The listener failed.
     Listener,
 }

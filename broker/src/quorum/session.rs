@@ -23,6 +23,7 @@ use super::link::Target;
 use super::locate::{Located, Locator};
 use super::reconcile::FeedEvent;
 use crate::channel::{self, MAX_MESSAGE_BYTES};
+use crate::options::FatalReason;
 use crate::state::BrokerState;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -53,7 +54,19 @@ pub async fn run(state: Arc<BrokerState>, feed: mpsc::Sender<FeedEvent>, mut con
             state.link.set(None);
             match ended {
                 Ok(()) => return,
-                Err(status) => report(&located, &status),
+                Err(status) => {
+                    report(&located, &status);
+                    if is_foreign(&status) {
+                        // No later attempt can end better, and nobody may take this for a broker that will serve soon.
+                        let why = status::detail_of(&status).message;
+                        let reason = FatalReason::ForeignData;
+                        (state.options.fatal)(
+                            reason,
+                            format!("{why}: correct `log.dirs` or `controller.quorum.voters`"),
+                        );
+                        return;
+                    }
+                }
             }
             if started.elapsed() > BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
@@ -62,6 +75,11 @@ pub async fn run(state: Arc<BrokerState>, feed: mpsc::Sender<FeedEvent>, mut con
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
+}
+
+/// Whether the controllers belong to another cluster than this broker's directories.
+fn is_foreign(status: &Status) -> bool {
+    status::code_of(&status::detail_of(status)) == ErrorCode::InconsistentClusterId
 }
 
 fn report(located: &Located, status: &Status) {

@@ -57,6 +57,19 @@ pub struct FollowSpec {
     pub directory: DirectoryId,
 }
 
+/// How far a partition has come here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// In which epoch it is followed.
+    pub epoch: LeaderEpoch,
+    /// The first offset.
+    pub log_start: Offset,
+    /// Where the log ends.
+    pub log_end: Offset,
+    /// Up to where it is on stable storage.
+    pub durable_end: Offset,
+}
+
 /// All streams on which this broker follows.
 pub struct Followers {
     streams: Mutex<BTreeMap<NodeId, Arc<Stream>>>,
@@ -68,7 +81,7 @@ pub struct Followers {
 struct Wishes {
     follow: BTreeMap<TopicPartition, FollowSpec>,
     unfollow: BTreeSet<TopicPartition>,
-    progress: BTreeMap<TopicPartition, (LeaderEpoch, Offset, Offset)>,
+    progress: BTreeMap<TopicPartition, Report>,
     ended: bool,
 }
 
@@ -134,17 +147,10 @@ impl Followers {
         });
     }
 
-    /// Reports how far a partition has come.
-    pub fn progress(
-        &self,
-        leader: NodeId,
-        partition: TopicPartition,
-        epoch: LeaderEpoch,
-        log_end: Offset,
-        durable_end: Offset,
-    ) {
+    /// Reports how far a partition has come; a later report replaces an earlier one.
+    pub fn progress(&self, leader: NodeId, partition: TopicPartition, report: Report) {
         self.with(leader, |wishes| {
-            wishes.progress.insert(partition, (epoch, log_end, durable_end));
+            wishes.progress.insert(partition, report);
         });
     }
 
@@ -317,13 +323,14 @@ fn collect(stream: &Stream, slots: &mut Slots) -> FollowerMessage {
         slots.by_slot.insert(slot, Followed { partition, epoch: spec.epoch, shard: spec.shard });
         slots.by_partition.insert(partition, slot);
     }
-    for (partition, (epoch, log_end, durable_end)) in std::mem::take(&mut wishes.progress) {
+    for (partition, report) in std::mem::take(&mut wishes.progress) {
         let Some(slot) = slots.by_partition.get(&partition) else { continue };
-        if slots.by_slot.get(slot).is_some_and(|followed| followed.epoch == epoch) {
+        if slots.by_slot.get(slot).is_some_and(|followed| followed.epoch == report.epoch) {
             message.progress.push(Progress {
                 slot: *slot,
-                log_end_offset: log_end.get(),
-                synced_end_offset: durable_end.get(),
+                log_end_offset: report.log_end.get(),
+                synced_end_offset: report.durable_end.get(),
+                log_start_offset: report.log_start.get(),
             });
         }
     }

@@ -204,6 +204,7 @@ impl Reader {
     async fn progress(&self, progress: Progress) {
         // A slot that is unknown was unfollowed a moment ago.
         let Some(accepted) = self.slots.get(&progress.slot) else { return };
+        let log_start = Offset::new(progress.log_start_offset);
         let progress = FollowerProgress {
             follower: accepted.follower,
             leader_epoch: accepted.epoch,
@@ -211,7 +212,7 @@ impl Reader {
             durable_end: Offset::new(progress.synced_end_offset),
         };
         let partition = accepted.handle.partition();
-        accepted.handle.send_patiently(Command::FollowerProgress { partition, progress }).await;
+        accepted.handle.send_patiently(Command::FollowerProgress { partition, progress, log_start }).await;
     }
 
     async fn follow(&mut self, follow: Follow) -> Result<(), Status> {

@@ -144,6 +144,8 @@ pub enum Command {
         partition: TopicPartition,
         /// How far it is.
         progress: FollowerProgress,
+        /// Its first offset.
+        log_start: Offset,
     },
     /// A follower's stream or subscription ended.
     FollowerGone {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use vltava_commitlog::durability::{EntryBody, JournalEntry};
@@ -10,9 +11,9 @@ use vltava_metadata::PartitionImage;
 use vltava_model::batch::Batch;
 use vltava_model::{DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
 use vltava_partition::{
-    Assignment, AwaitCommitted, Durability, Effect, Event, FollowerSubscribe, LeaderData, LeaderRecovery,
-    LocalLog, LogPosition, Partition, PartitionState, ReplicaIdentity, Settings, Standing as Role,
-    SubscribeReply, Time, Token, UncleanElection,
+    Assignment, AwaitCommitted, Durability, Effect, Event, FollowerProgress, FollowerSubscribe, LeaderData,
+    LeaderRecovery, LocalLog, LogPosition, Partition, PartitionState, ReplicaIdentity, Settings,
+    Standing as Role, SubscribeReply, Time, Token, UncleanElection,
 };
 
 use super::command::{Assign, Produce, Produced, Subscribe, SubscribeOutcome};
@@ -20,7 +21,7 @@ use super::group::Durable;
 use super::shared::{PartitionShared, Standing};
 use super::worker::Turn;
 use crate::quorum::isr::Proposal;
-use crate::replication::follower::FollowSpec;
+use crate::replication::follower::{FollowSpec, Report};
 use crate::wake::WakeSet;
 
 /// Who waits for an answer.
@@ -55,6 +56,16 @@ enum Carried {
     Failed,
 }
 
+/// A deletion of records that waits until no in-sync replica has them: else the next leader could bring them back.
+struct Deletion {
+    log_start: Offset,
+    deadline: Time,
+    reply: oneshot::Sender<Result<Offset, ErrorCode>>,
+}
+
+/// How long a deletion waits for the in-sync replicas.
+const DELETION_WAIT: Duration = Duration::from_secs(30);
+
 /// Bytes that an event brings along for the effects that it causes.
 #[derive(Default)]
 pub struct Payload {
@@ -82,6 +93,9 @@ pub struct Host {
     in_flight: u32,
     /// A follower that found no room on its disk follows nobody for a while.
     starved: bool,
+    deletions: Vec<Deletion>,
+    /// Where the logs of followers begin, as they said last.
+    follower_starts: BTreeMap<NodeId, Offset>,
 }
 
 impl Host {
@@ -104,6 +118,8 @@ impl Host {
             flush: Flush::Idle { records: 0 },
             in_flight: 0,
             starved: false,
+            deletions: Vec::new(),
+            follower_starts: BTreeMap::new(),
         }
     }
 
@@ -129,7 +145,9 @@ impl Host {
 
     /// Whether ticks have something to do.
     pub fn wants_tick(&self, now: Time) -> bool {
-        self.starved || self.machine.next_tick(now).is_some_and(|due| due <= now)
+        self.starved
+            || !self.deletions.is_empty()
+            || self.machine.next_tick(now).is_some_and(|due| due <= now)
     }
 
     fn leads(&self) -> bool {
@@ -175,11 +193,12 @@ impl Host {
             self.run(turn, effect, &mut payload);
         }
         turn.give_effects(effects);
-        self.publish();
+        self.publish(turn);
+        self.complete_deletions(turn);
     }
 
     /// Shows the new offsets, and wakes followers' streams.
-    fn publish(&mut self) {
+    fn publish(&mut self, turn: &Turn<'_>) {
         let offsets = self.machine.offsets();
         let moved = offsets.log_end != self.shared.log_end()
             || offsets.high_watermark != self.shared.high_watermark()
@@ -187,7 +206,11 @@ impl Host {
         if !moved {
             return;
         }
+        let began_later = offsets.log_start != self.shared.log_start();
         self.shared.set_offsets(offsets.log_start, offsets.high_watermark, offsets.log_end);
+        if began_later {
+            self.report(turn);
+        }
         for subscriber in &self.subscribers {
             subscriber.wake.mark(subscriber.slot);
         }
@@ -246,6 +269,50 @@ impl Host {
             .header()
             .producer
             .is_some_and(|stamp| stamp.base_sequence.get() != 0 && !self.log.producers().knows(stamp.id))
+    }
+
+    /// Tells the leader how far this replica is.
+    fn report(&self, turn: &Turn<'_>) {
+        if let Role::Following { leader, epoch } = self.machine.standing() {
+            let offsets = self.machine.offsets();
+            let report = Report {
+                epoch,
+                log_start: offsets.log_start,
+                log_end: offsets.log_end,
+                durable_end: offsets.durable_end,
+            };
+            turn.state.followers.progress(leader, self.partition, report);
+        }
+    }
+
+    /// A follower reports.
+    pub fn follower_progress(&mut self, turn: &mut Turn<'_>, progress: FollowerProgress, log_start: Offset) {
+        self.follower_starts.insert(progress.follower.node, log_start);
+        self.step(turn, Event::FollowerProgress(progress), Payload::default());
+    }
+
+    /// Answers deletions that every in-sync replica has made, or that have waited too long.
+    fn complete_deletions(&mut self, turn: &Turn<'_>) {
+        if self.deletions.is_empty() {
+            return;
+        }
+        let me = turn.state.node_id;
+        let leads = self.leads();
+        let isr = self.machine.isr();
+        let slowest =
+            isr.iter().filter(|node| **node != me).map(|node| self.follower_starts.get(node).copied());
+        let everywhere = slowest.map(Option::unwrap_or_default).min();
+        for deletion in std::mem::take(&mut self.deletions) {
+            if everywhere.is_none_or(|everywhere| everywhere >= deletion.log_start) && leads {
+                answer(deletion.reply, Ok(deletion.log_start));
+            } else if !leads {
+                answer(deletion.reply, Err(ErrorCode::NotLeaderOrFollower));
+            } else if turn.now >= deletion.deadline {
+                answer(deletion.reply, Err(ErrorCode::RequestTimedOut));
+            } else {
+                self.deletions.push(deletion);
+            }
+        }
     }
 
     /// A follower subscribes.
@@ -408,7 +475,7 @@ impl Host {
         if payload.carried == Carried::Failed {
             // Nobody is told of what was never written.
             if let Effect::Ack { token, .. } = effect {
-                self.acknowledge(token, Err(ErrorCode::KafkaStorageError));
+                self.acknowledge(turn, token, Err(ErrorCode::KafkaStorageError));
             }
             return;
         }
@@ -424,7 +491,7 @@ impl Host {
                 Err(error) => self.failed(turn, payload, &error.to_string()),
             },
             Effect::AssignEpoch { epoch, start } => self.log.assign_epoch(epoch, start),
-            Effect::Ack { token, result } => self.acknowledge(token, result),
+            Effect::Ack { token, result } => self.acknowledge(turn, token, result),
             Effect::SubscribeReply { token, reply } => self.answer_subscription(token, reply),
             Effect::DropFollower { follower, subscription } => {
                 self.subscribers
@@ -455,9 +522,7 @@ impl Host {
                 self.following = None;
                 turn.state.followers.unfollow(leader, self.partition);
             }
-            Effect::ReportProgress { leader, leader_epoch, log_end, durable_end } => {
-                turn.state.followers.progress(leader, self.partition, leader_epoch, log_end, durable_end);
-            }
+            Effect::ReportProgress { .. } => self.report(turn),
             // Shown once, after the step.
             Effect::WatermarkMoved { .. } => {}
             Effect::StandingChanged(role) => self.show_role(turn, role),
@@ -587,7 +652,12 @@ impl Host {
         self.step(turn, Event::LogReopened(log), Payload::default());
     }
 
-    fn acknowledge(&mut self, token: Token, result: Result<vltava_partition::Acked, ErrorCode>) {
+    fn acknowledge(
+        &mut self,
+        turn: &Turn<'_>,
+        token: Token,
+        result: Result<vltava_partition::Acked, ErrorCode>,
+    ) {
         match self.replies.remove(&token) {
             Some(Reply::Produce(reply)) => {
                 let produced = |acked: vltava_partition::Acked| Produced {
@@ -596,7 +666,13 @@ impl Host {
                 };
                 answer(reply, result.map(produced));
             }
-            Some(Reply::Delete(reply)) => answer(reply, result.map(|acked| acked.log_start)),
+            Some(Reply::Delete(reply)) => match result {
+                Ok(acked) => {
+                    let deadline = turn.now.after(DELETION_WAIT);
+                    self.deletions.push(Deletion { log_start: acked.log_start, deadline, reply });
+                }
+                Err(code) => answer(reply, Err(code)),
+            },
             Some(Reply::Subscribe(_)) | None => {}
         }
     }
@@ -605,6 +681,7 @@ impl Host {
         let Some(Reply::Subscribe(request)) = self.replies.remove(&token) else { return };
         let outcome = match outcome {
             SubscribeReply::Accepted { from, high_watermark, log_start } => {
+                self.follower_starts.insert(request.follower.node, request.log_start);
                 self.subscribers.push(Subscriber {
                     follower: request.follower.node,
                     subscription: token,

@@ -394,10 +394,8 @@ impl Worker {
 
     fn take_replication(&mut self, command: Command) {
         match command {
-            Command::FollowerProgress { partition, progress } => {
-                self.with(partition, |host, turn| {
-                    host.step(turn, Event::FollowerProgress(progress), Payload::default())
-                });
+            Command::FollowerProgress { partition, progress, log_start } => {
+                self.with(partition, |host, turn| host.follower_progress(turn, progress, log_start));
             }
             Command::FollowerGone { partition, slot, wake } => {
                 self.with(partition, |host, turn| host.follower_gone(turn, slot, &wake));

@@ -85,6 +85,7 @@ pub fn broker(config: &Config, fatal: &FatalHandler) -> BrokerOptions {
             let reason = match reason {
                 FatalReason::Metadata => Fatal::MetadataReplay,
                 FatalReason::LogDirectories => Fatal::LogDirs,
+                FatalReason::ForeignData => Fatal::ForeignData,
                 FatalReason::Listener => Fatal::Broker,
             };
             fatal.die(reason, why);
