@@ -16,8 +16,8 @@ use vltava_proto::status;
 use vltava_proto::v1::{AlterPartition, AlterPartitionResult, AlterPartitionsRequest, IsrMember};
 
 use crate::shard::command::Command;
+use crate::shard::convert::partition_state;
 use crate::shard::handle::ShardHandle;
-use crate::shard::host::partition_state;
 use crate::state::BrokerState;
 
 /// How many partitions go into one call.

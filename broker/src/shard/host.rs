@@ -7,16 +7,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use vltava_commitlog::durability::{EntryBody, JournalEntry};
 use vltava_commitlog::log::{AppendError, Appended, Log, LogReader, ProducerCheck, SyncPoint};
-use vltava_metadata::PartitionImage;
 use vltava_model::batch::Batch;
 use vltava_model::{DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
 use vltava_partition::{
-    Assignment, AwaitCommitted, Durability, Effect, Event, FollowerProgress, FollowerSubscribe, LeaderData,
-    LeaderRecovery, LocalLog, LogPosition, Partition, PartitionState, ReplicaIdentity, Settings,
-    Standing as Role, SubscribeReply, Time, Token, UncleanElection,
+    AwaitCommitted, Durability, Effect, Event, FollowerProgress, FollowerSubscribe, LeaderData, LogPosition,
+    Partition, ReplicaIdentity, Standing as Role, SubscribeReply, Time, Token,
 };
 
 use super::command::{Assign, Produce, Produced, Subscribe, SubscribeOutcome};
+use super::convert::{are_contiguous, assignment, local_log, settings};
 use super::group::Durable;
 use super::shared::{PartitionShared, Standing};
 use super::worker::Turn;
@@ -648,7 +647,10 @@ impl Host {
     pub fn rebuild(&mut self, turn: &mut Turn<'_>) {
         self.settle(turn);
         let committed = self.machine.offsets().high_watermark.min(self.log.log_end());
-        let log = local_log(&self.log, committed);
+        let mut log = local_log(&self.log, committed);
+        if !self.assign.config.is_synced() {
+            log.durable_end = self.machine.offsets().durable_end.min(log.log_end);
+        }
         self.step(turn, Event::LogReopened(log), Payload::default());
     }
 
@@ -733,47 +735,4 @@ impl Host {
 fn answer<T>(reply: oneshot::Sender<T>, outcome: T) {
     // Whoever asked may have gone.
     let _ = reply.send(outcome);
-}
-
-fn are_contiguous(batches: &[Batch]) -> bool {
-    batches.windows(2).all(|pair| pair[0].header().end_offset() == pair[1].header().base_offset)
-}
-
-fn local_log(log: &Log, high_watermark: Offset) -> LocalLog {
-    LocalLog {
-        log_start: log.log_start(),
-        high_watermark: high_watermark.max(log.log_start()),
-        durable_end: log.log_end(),
-        log_end: log.log_end(),
-        epochs: log.epochs().clone(),
-    }
-}
-
-fn settings(turn: &Turn<'_>, assign: &Assign) -> Settings {
-    let durability = if assign.config.is_synced() { Durability::Synced } else { Durability::Relaxed };
-    let unclean_election = match assign.config.unclean_leader_election {
-        true => UncleanElection::Allowed,
-        false => UncleanElection::Forbidden,
-    };
-    let min_insync = assign.config.min_insync_replicas;
-    Settings { unclean_election, ..Settings::new(min_insync, turn.state.options.replica_lag_max, durability) }
-}
-
-fn assignment(assign: &Assign) -> Assignment {
-    Assignment { state: partition_state(&assign.image), eligible: assign.eligible.clone() }
-}
-
-/// A partition's metadata as its machine takes it.
-pub fn partition_state(image: &PartitionImage) -> PartitionState {
-    PartitionState {
-        leader: image.leader,
-        leader_epoch: image.leader_epoch,
-        partition_epoch: image.partition_epoch,
-        replicas: image.replicas.clone(),
-        isr: image.isr.clone(),
-        recovery: match image.leader_recovery {
-            vltava_metadata::LeaderRecovery::Recovered => LeaderRecovery::Recovered,
-            vltava_metadata::LeaderRecovery::Recovering => LeaderRecovery::Recovering,
-        },
-    }
 }

@@ -4,6 +4,7 @@
 //! hands all of it to the journal as one group, and goes on while that syncs. Disk I/O never runs on a runtime worker.
 
 pub mod command;
+pub mod convert;
 pub mod group;
 pub mod handle;
 pub mod host;
