@@ -25,7 +25,7 @@ fn every_name_is_found_once_and_every_default_is_legal() {
         }
     }
     assert_eq!(TopicConfig::default().retention_ms, Some(604_800_000));
-    assert_eq!(ClusterConfig::default().leader_imbalance_check_interval_ms, 300_000);
+    assert_eq!(ClusterConfig::default().leader_imbalance_check_interval_ms, 5_000);
 }
 
 #[test]
