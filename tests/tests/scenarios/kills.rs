@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 use vltava_tests::Cluster;
 use vltava_tests::load::{Load, LoadOptions};
 
-use crate::support::{conclude, create, number, progress, rng, three, wait_in_sync};
+use crate::support::{assert_replicas_agree, conclude, create, number, progress, rng, three, wait_in_sync};
 
 const TOPIC: &str = "kills";
 const PARTITIONS: u32 = 4;
@@ -65,9 +65,11 @@ fn round(cluster: &mut Cluster, load: &Load, victim: Victim, rng: &mut StdRng) -
 #[test]
 fn nothing_acknowledged_is_lost_to_kill_9_in_a_loop() {
     let mut rng = rng("kill loop");
-    let mut cluster = three("leader.imbalance.check.interval.seconds = 2");
-    create(&cluster, TOPIC, PARTITIONS, 3, &[]);
-    let load = Load::start(&cluster.servers(), &LoadOptions::new(TOPIC, PARTITIONS));
+    // Small files, so that journals are recycled and segments begun while nodes die.
+    let mut cluster = three("leader.imbalance.check.interval.seconds = 2\nlog.journal.file.bytes = \"1MiB\"");
+    create(&cluster, TOPIC, PARTITIONS, 3, &["segment.bytes=262144"]);
+    let size = [60, 300, 2_000].choose(&mut rng).copied().expect("there are sizes");
+    let load = Load::start(&cluster.servers(), &LoadOptions { size, ..LoadOptions::new(TOPIC, PARTITIONS) });
     progress(&cluster, &load, SOME);
     let mut kills = 0;
     for round_number in 0..number("VLTAVA_ROUNDS", 2) {
@@ -83,6 +85,7 @@ fn nothing_acknowledged_is_lost_to_kill_9_in_a_loop() {
     }
     wait_in_sync(&cluster, TOPIC, PARTITIONS, 3);
     conclude(&mut cluster, load, "kill loop", TOPIC, PARTITIONS);
+    assert_replicas_agree(&mut cluster, "kill loop", TOPIC, PARTITIONS);
 }
 
 #[test]

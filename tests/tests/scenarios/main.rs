@@ -4,6 +4,13 @@
 //! |---|---|
 //! | `walk` | what the README promises a newcomer |
 //! | `kills` | `kill -9` of leaders, followers, controllers and all at once, in a loop, under load |
+//! | `pauses` | SIGSTOP of leaders, followers and the active controller |
+//! | `restarts` | rolling and whole restarts, replaced disks, controllers and brokers apart |
+//! | `quorum` | controllers lost, wiped, added and removed; many changes of metadata |
+//! | `replicas` | too few replicas, and replicas that have much to catch up with |
+//! | `topics` | topics deleted and made anew, records deleted, retention, leaders moved |
+//! | `disks` | log directories that fail, disks that are full |
+//! | `inputs` | bad input from the command line, config files, requests, and random bytes |
 //!
 //! Every scenario under load ends with all acknowledged records read back and counted. Environment: `VLTAVA_BIN` runs
 //! another binary, `VLTAVA_ROUNDS` makes loops longer, `VLTAVA_SEED` repeats one, `VLTAVA_KEEP` keeps the nodes' files of a

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use vltava_tests::load::{Load, LoadOptions};
 
-use crate::support::{conclude, create, progress, three, wait_in_sync};
+use crate::support::{assert_replicas_agree, conclude, create, progress, three, wait_in_sync};
 
 const TOPIC: &str = "pauses";
 const SOME: u64 = 200;
@@ -31,6 +31,7 @@ fn a_stopped_leader_is_replaced_and_acknowledges_nothing_when_it_wakes_up() {
         eprintln!("leader {leader} woke up beside {other}");
     }
     conclude(&mut cluster, load, "stopped leader", TOPIC, 1);
+    assert_replicas_agree(&mut cluster, "stopped leader", TOPIC, 1);
 }
 
 #[test]

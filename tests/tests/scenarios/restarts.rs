@@ -6,7 +6,7 @@ use std::time::Duration;
 use vltava_tests::load::{Load, LoadOptions};
 use vltava_tests::{Cluster, ClusterOptions, Role};
 
-use crate::support::{conclude, create, progress, three, wait_in_sync};
+use crate::support::{assert_replicas_agree, conclude, create, progress, three, wait_in_sync};
 
 const TOPIC: &str = "restarts";
 const PARTITIONS: u32 = 4;
@@ -82,6 +82,7 @@ fn a_replaced_disk_of_a_leader_loses_nothing() {
         eprintln!("broker {leader} came back without its disk; {} acks", load.acked());
     }
     conclude(&mut cluster, load, "replaced disk", TOPIC, PARTITIONS);
+    assert_replicas_agree(&mut cluster, "replaced disk", TOPIC, PARTITIONS);
 }
 
 /// A broker whose disk was replaced comes back while the rest of the cluster is away: it must not lead with its empty log.

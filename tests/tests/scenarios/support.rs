@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use vltava_tests::history::{self, Verdict};
 use vltava_tests::load::{self, Load};
-use vltava_tests::{Cluster, ClusterOptions};
+use vltava_tests::{Cluster, ClusterOptions, replicas};
 
 /// How long a cluster may go without an ack after anything that leaves it a quorum, on a slow and busy machine.
 pub const RECOVERY: Duration = Duration::from_secs(60);
@@ -66,4 +66,19 @@ pub fn conclude(cluster: &mut Cluster, load: Load, scenario: &str, topic: &str, 
     eprintln!("{scenario}: {verdict:?}, {watched} watched");
     assert!(verdict.acked > 0, "nothing was written");
     verdict
+}
+
+/// Ends all nodes in order, and holds that their replicas agree batch by batch.
+pub fn assert_replicas_agree(cluster: &mut Cluster, scenario: &str, topic: &str, partitions: u32) {
+    let described = cluster.describe(topic).expect("the topic is there");
+    let topic_id = described["topic_id"].as_str().expect("it has an id").to_owned();
+    for id in cluster.ids() {
+        assert_eq!(cluster.terminate(id), Some(0), "node {id}\n{}", cluster.logs());
+    }
+    let mut records = 0;
+    for partition in 0..partitions {
+        let agreed = replicas::compare(cluster, &topic_id, partition);
+        records += agreed.unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
+    }
+    eprintln!("{scenario}: the replicas agree on {records} records");
 }
