@@ -284,15 +284,19 @@ impl Committer {
     /// Makes the next empty file the current one, waiting for one if need be: this is how a slow disk holds back
     /// its users.
     fn take_spare(&mut self) -> Result<(), JournalError> {
-        let mut waited = false;
+        let mut waits = 0;
+        let metrics = &self.shared.metrics;
         let spare = self.shared.wait_for(|room| {
             let spare = room.spares.pop_front();
-            waited |= spare.is_none();
+            if spare.is_none() {
+                waits += 1;
+                // Counted when it begins: one that is never over is the one to see.
+                if waits == 1 {
+                    metrics.stalled();
+                }
+            }
             spare
         })?;
-        if waited {
-            self.shared.metrics.stalled();
-        }
         self.shared.change(|room| room.spare = Want::No);
         self.current = Arc::new(spare);
         self.pos = FILE_HEADER_BYTES;
