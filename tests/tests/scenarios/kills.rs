@@ -88,6 +88,41 @@ fn nothing_acknowledged_is_lost_to_kill_9_in_a_loop() {
     assert_replicas_agree(&mut cluster, "kill loop", TOPIC, PARTITIONS);
 }
 
+/// Kills and starts at random moments, also in the midst of starts and recoveries. Nothing is waited for until it is over.
+#[test]
+fn nothing_acknowledged_is_lost_in_a_storm_of_kills() {
+    let mut rng = rng("storm");
+    let mut cluster = three("leader.imbalance.check.interval.seconds = 1\nlog.journal.file.bytes = \"1MiB\"");
+    create(&cluster, TOPIC, PARTITIONS, 3, &["segment.bytes=131072"]);
+    let options = LoadOptions { size: 500, producers: 3, ..LoadOptions::new(TOPIC, PARTITIONS) };
+    let load = Load::start(&cluster.servers(), &options);
+    progress(&cluster, &load, SOME);
+    let ids = cluster.ids();
+    let mut kills = 0;
+    for _ in 0..number("VLTAVA_ROUNDS", 2) * 20 {
+        let id = *ids.choose(&mut rng).expect("there are nodes");
+        if cluster.runs(id) {
+            cluster.kill(id);
+            kills += 1;
+        } else {
+            cluster.spawn(id);
+        }
+        // The moment of the next fault is part of the fault, not a wait for anything.
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..700)));
+    }
+    for id in ids {
+        if !cluster.runs(id) {
+            cluster.spawn(id);
+        }
+    }
+    cluster.wait_ready();
+    wait_in_sync(&cluster, TOPIC, PARTITIONS, 3);
+    progress(&cluster, &load, SOME);
+    eprintln!("storm: {kills} kills");
+    conclude(&mut cluster, load, "storm", TOPIC, PARTITIONS);
+    assert_replicas_agree(&mut cluster, "storm", TOPIC, PARTITIONS);
+}
+
 #[test]
 fn a_whole_cluster_that_is_killed_at_once_comes_back_with_everything() {
     let mut rng = rng("all at once");
