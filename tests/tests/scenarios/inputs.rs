@@ -17,10 +17,10 @@ use vltava_model::ErrorCode;
 use vltava_model::batch::BatchBuilder;
 use vltava_proto::v1::{FetchRequest, ProduceRequest, produce_request};
 use vltava_tests::load::{Load, LoadOptions};
-use vltava_tests::{Cluster, ClusterOptions, Role};
+use vltava_tests::{Cluster, ClusterOptions, Role, wait};
 
 use crate::api::{Api, append};
-use crate::support::{conclude, create, number, progress, rng, three, wait_in_sync};
+use crate::support::{RECOVERY, conclude, create, number, progress, rng, three, wait_in_sync};
 
 const TOPIC: &str = "inputs";
 
@@ -258,8 +258,13 @@ fn wrong_requests_are_refused_by_name_and_nothing_is_written() {
     cluster.kill(leader);
     let next = cluster.leader(TOPIC, 0);
     let old = ProduceRequest { leader_epoch: Some(0), ..append(TOPIC, 0, b"x") };
-    let refused = Api::new(cluster.node(next).grpc).append(old).map(|_| ()).map_err(|error| error.code());
-    assert_eq!(refused, Err(ErrorCode::FencedLeaderEpoch));
+    let elected = Api::new(cluster.node(next).grpc);
+    // It may be told later than the one that was asked who leads.
+    let refused = wait::until("the new leader to know", RECOVERY, || match elected.append(old.clone()) {
+        Err(error) if error.code() == ErrorCode::NotLeaderOrFollower => Err(error.to_string()),
+        other => Ok(other.map(|_| ()).map_err(|error| error.code())),
+    });
+    assert_eq!(refused, Ok(Err(ErrorCode::FencedLeaderEpoch)));
     cluster.spawn(leader);
     cluster.wait_ready();
     let read = ["consume", TOPIC, "--from-beginning", "--max-messages", "2", "--timeout-ms", "1000"];
