@@ -159,7 +159,13 @@ impl Directories {
         for path in input.paths {
             let fresh = DirectoryId::new(rand::random());
             match LogDirectory::open(input.storage.clone(), path, input.node, input.cluster, fresh) {
-                Ok(handle) => directories.add(input, handle)?,
+                Ok(handle) => match directories.add(input, handle) {
+                    Err(OpenError::Journal(error @ RecoverError::Io(_))) => {
+                        tracing::error!(%error, "a log directory does not work");
+                        refused.push(error.to_string());
+                    }
+                    added => added?,
+                },
                 Err(error @ DirectoryError::Io { .. }) => {
                     tracing::error!(%error, "a log directory does not work");
                     refused.push(error.to_string());

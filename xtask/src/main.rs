@@ -3,15 +3,17 @@
 mod layers;
 mod tidy;
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
 cargo xtask <chore>
 
   layers   hold the crates' dependencies against the layering
   tidy     hold every source file against the house rules
-  check    both";
+  check    both
+  docs     write the documents that are made from the code";
 
 fn main() -> ExitCode {
     let chore = std::env::args().nth(1).unwrap_or_default();
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
         "layers" => layers::check(&root),
         "tidy" => tidy::check(&root),
         "check" => layers::check(&root).into_iter().chain(tidy::check(&root)).collect(),
+        "docs" => write_docs(&root),
         _ => {
             eprintln!("{HELP}");
             return ExitCode::from(2);
@@ -29,6 +32,22 @@ fn main() -> ExitCode {
         eprintln!("{problem}");
     }
     if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Writes what the code says of itself into `docs/`; tests beside that code hold the files up to date.
+fn write_docs(root: &Path) -> Vec<String> {
+    let printed = Command::new(env!("CARGO"))
+        .current_dir(root)
+        .args(["run", "--quiet", "-p", "vltava-node", "--example", "configuration_reference"])
+        .output();
+    let written = match printed {
+        Ok(printed) if printed.status.success() => {
+            fs::write(root.join("docs/configuration.md"), printed.stdout)
+        }
+        Ok(printed) => return vec![String::from_utf8_lossy(&printed.stderr).into_owned()],
+        Err(error) => Err(error),
+    };
+    written.err().map(|error| format!("docs/configuration.md: {error}")).into_iter().collect()
 }
 
 /// The workspace's folder.
