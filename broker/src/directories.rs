@@ -189,10 +189,7 @@ impl Directories {
             let path = path.clone();
             move |source| DirectoryError::Io { action, path, source }
         };
-        for partition in handle.partitions().map_err(disk("list"))? {
-            lock(&self.placed).insert(partition, id);
-        }
-        lock(&self.frames).extend(frames);
+        let partitions = handle.partitions().map_err(disk("list"))?;
         let synced = Arc::new(Synced::default());
         let observer = Observer { directory: id, synced: synced.clone(), failed: self.failed.clone() };
         let options = JournalOptions {
@@ -202,6 +199,9 @@ impl Directories {
             ..JournalOptions::default()
         };
         let journal = Journal::start(input.storage.clone(), recovered, options, Arc::new(observer))?;
+        // Only now that nothing can fail any more: a partition is never placed where there is no directory.
+        lock(&self.placed).extend(partitions.into_iter().map(|partition| (partition, id)));
+        lock(&self.frames).extend(frames);
         let directory = Directory {
             points: Mutex::new(read_points(&*input.storage, &path)),
             path,
