@@ -1,0 +1,122 @@
+//! What the machine itself can do, taken in the same run: nothing can be faster.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::Fallible;
+use crate::load::Latencies;
+use crate::report::{Measure, Row, Target};
+
+/// Repetitions of each floor.
+const REPETITIONS: usize = 3;
+const SYNCS: u64 = 1_000;
+const TRIPS: usize = 5_000;
+const COPIES: usize = 32;
+const COPY_BYTES: usize = 64 * 1024 * 1024;
+
+/// The floors as a row, and the two that targets refer to.
+pub struct Floors {
+    /// All of them.
+    pub row: Row,
+    /// Median p50 of `fdatasync` after a write of 4 KiB, in ms.
+    pub sync_ms: f64,
+    /// Median p50 of a round trip of 1 KiB over loopback TCP, in ms.
+    pub trip_ms: f64,
+}
+
+/// Takes them; files go below `dir`.
+///
+/// # Errors
+/// When a file or socket fails.
+pub fn take(dir: &Path) -> Fallible<Floors> {
+    let measure = |what, unit| Measure::new(what, unit, Target::Unset);
+    let mut measures = vec![
+        measure("fdatasync 4 KiB p50", "ms"),
+        measure("fdatasync 4 KiB p99", "ms"),
+        measure("TCP round trip 1 KiB p50", "ms"),
+        measure("TCP round trip 1 KiB p99", "ms"),
+        measure("memcpy 64 MiB", "GB/s"),
+    ];
+    for _ in 0..REPETITIONS {
+        let (sync, trip) = (syncs(dir)?, round_trips()?);
+        let taken = [sync.ms(0.5), sync.ms(0.99), trip.ms(0.5), trip.ms(0.99), copy_rate()];
+        for (measure, sample) in measures.iter_mut().zip(taken) {
+            measure.samples.push(sample);
+        }
+    }
+    let sync_ms = measures[0].median().unwrap_or_default();
+    let trip_ms = measures[2].median().unwrap_or_default();
+    let setting = format!(
+        "{SYNCS} syncs, each of 4 KiB written behind the last into zeroed blocks; {TRIPS} trips on one connection, both ends blocking"
+    );
+    let row = Row {
+        id: "floors",
+        title: "Floors of this machine".to_owned(),
+        setting,
+        measures,
+        notes: Vec::new(),
+    };
+    Ok(Floors { row, sync_ms, trip_ms })
+}
+
+fn syncs(dir: &Path) -> Fallible<Latencies> {
+    let file = tempfile::tempfile_in(dir)?;
+    let block = [7_u8; 4096];
+    // As a log that prepares its file does: only data is synced, no growth.
+    zero(&file, SYNCS * 4096)?;
+    let mut latencies = Latencies::new()?;
+    for n in 0..SYNCS {
+        let began = Instant::now();
+        file.write_all_at(&block, n * 4096)?;
+        file.sync_data()?;
+        latencies.record(began.elapsed());
+    }
+    Ok(latencies)
+}
+
+fn zero(file: &File, bytes: u64) -> Fallible<()> {
+    file.write_all_at(&vec![0_u8; usize::try_from(bytes)?], 0)?;
+    Ok(file.sync_all()?)
+}
+
+fn round_trips() -> Fallible<Latencies> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut near = TcpStream::connect(listener.local_addr()?)?;
+    let (mut far, _) = listener.accept()?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    let echo = std::thread::spawn(move || {
+        let mut message = [0_u8; 1024];
+        // Ends with the connection.
+        while far.read_exact(&mut message).and_then(|()| far.write_all(&message)).is_ok() {}
+    });
+    let mut latencies = Latencies::new()?;
+    let mut message = [1_u8; 1024];
+    for trip in 0..TRIPS + TRIPS / 10 {
+        let began = Instant::now();
+        near.write_all(&message)?;
+        near.read_exact(&mut message)?;
+        if trip >= TRIPS / 10 {
+            latencies.record(began.elapsed());
+        }
+    }
+    drop(near);
+    echo.join().map_err(|_| "the echo failed")?;
+    Ok(latencies)
+}
+
+fn copy_rate() -> f64 {
+    let from = vec![3_u8; COPY_BYTES];
+    let mut to = vec![1_u8; COPY_BYTES];
+    let mut spent = Duration::ZERO;
+    for _ in 0..COPIES {
+        let began = Instant::now();
+        std::hint::black_box(&mut to).copy_from_slice(std::hint::black_box(&from));
+        spent += began.elapsed();
+    }
+    (COPIES * COPY_BYTES) as f64 / 1e9 / spent.as_secs_f64()
+}
