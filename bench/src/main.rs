@@ -104,14 +104,13 @@ fn run(args: &Args) -> Fallible<ExitCode> {
     println!("vltava-bench {}: {} on {cores} cores", env!("CARGO_PKG_VERSION"), args.binary.display());
     println!("{} repetitions of {:?} after {:?}\n", args.repetitions, span.measured, span.warm_up);
     let floors = floors::take(&args.dir)?;
-    print!("{}  note: load average {}\n\n", floors.row.text(), usage::load_average());
-    let mut done = vec![floors.row.clone()];
+    print!("{}  note: load average {}\n\n", floors.text(), usage::load_average());
+    let mut done = vec![floors];
     let bench = Bench {
         site: Site { binary: args.binary.clone(), dir: args.dir.clone() },
         runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?,
         repetitions: args.repetitions,
         span,
-        floors,
     };
     let wanted = |id: &str| args.rows.is_empty() || args.rows.iter().any(|row| row == id);
     rows::measure(&bench, wanted, |row| {

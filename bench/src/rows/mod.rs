@@ -9,7 +9,6 @@ use tokio::runtime::Runtime;
 
 use crate::Fallible;
 use crate::cluster::{Cluster, Site};
-use crate::floors::Floors;
 use crate::load::Span;
 use crate::report::Row;
 use crate::usage;
@@ -24,8 +23,6 @@ pub struct Bench {
     pub repetitions: u32,
     /// How long loads take.
     pub span: Span,
-    /// What the machine can do.
-    pub floors: Floors,
 }
 
 impl Bench {

@@ -46,7 +46,7 @@ async fn create(cluster: &Cluster) -> Fallible<(Duration, Duration)> {
 pub fn idle(bench: &Bench, row: &mut Row) -> Fallible<()> {
     let window = bench.span.measured.max(Duration::from_secs(5));
     row.setting = format!(
-        "1 topic of 1,000 partitions x 3; CPU over {window:?}; load: batches of 16 KiB over all partitions for {:?}",
+        "1 topic of 1,000 partitions x 3; CPU over {window:?}; memory of the largest node; load: batch.size 16384, linger 5 ms, to all partitions in turn for {:?}, so that batches are not full",
         bench.span.measured
     );
     row.measures = vec![
