@@ -1,6 +1,6 @@
 //! What a shard gathers in one turn for each journal, and what comes back when it is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use vltava_commitlog::durability::{JournalEntry, SubmitError};
 use vltava_commitlog::log::SyncPoint;
@@ -109,5 +109,64 @@ impl Groups {
             }
         }
         self.by_directory = refused;
+    }
+}
+
+/// Takes the marks of one partition out of what was put aside: how many there were. `None` when a group failed.
+pub fn take_marks(stash: &mut VecDeque<Completion>, partition: TopicPartition) -> Option<u32> {
+    let mut taken = 0;
+    for completion in stash {
+        match completion {
+            Completion::Group { outcome: Ok(marks), .. } => {
+                let before = marks.len();
+                marks.retain(|mark| mark.partition != partition);
+                taken += u32::try_from(before - marks.len()).unwrap_or(u32::MAX);
+            }
+            Completion::Group { outcome: Err(_), .. } => return None,
+            Completion::Sync { .. } => {}
+        }
+    }
+    Some(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use vltava_model::epochs::LeaderEpochs;
+    use vltava_model::{BrokerEpoch, NodeId, Offset, PartitionIndex, TopicId};
+    use vltava_partition::{Durability, LocalLog, Partition, ReplicaIdentity, Settings};
+
+    use super::*;
+
+    fn mark(partition: u32) -> Durable {
+        let local = ReplicaIdentity {
+            node: NodeId::new(1),
+            broker_epoch: BrokerEpoch::ZERO,
+            directory: DirectoryId::new(1),
+        };
+        let log = LocalLog {
+            log_start: Offset::ZERO,
+            log_end: Offset::ZERO,
+            durable_end: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            epochs: LeaderEpochs::new(),
+        };
+        let settings = Settings::new(1, std::time::Duration::from_secs(1), Durability::Synced);
+        let up_to = Partition::new(local, log, settings).log_position();
+        Durable { partition: of(partition), up_to }
+    }
+
+    fn of(partition: u32) -> TopicPartition {
+        TopicPartition::new(TopicId::new(1), PartitionIndex::new(partition))
+    }
+
+    #[test]
+    fn what_one_partition_put_aside_is_found_by_the_next() {
+        let group = |outcome| Completion::Group { directory: DirectoryId::new(1), outcome };
+        let mut stash = VecDeque::from([group(Ok(vec![mark(1), mark(2)])), group(Ok(vec![mark(2)]))]);
+        assert_eq!(take_marks(&mut stash, of(1)), Some(1));
+        assert_eq!(take_marks(&mut stash, of(2)), Some(2));
+        assert_eq!(take_marks(&mut stash, of(2)), Some(0));
+        stash.push_back(group(Err("the disk failed".to_owned())));
+        assert_eq!(take_marks(&mut stash, of(1)), None);
     }
 }

@@ -11,7 +11,7 @@ use vltava_model::{DirectoryId, ErrorCode, Offset, TopicPartition};
 use vltava_partition::{Effect, Event, LogPosition, Time, Token};
 
 use super::command::{Assign, Command, LeaderAnswer, SubscribeOutcome};
-use super::group::{Completion, Groups};
+use super::group::{self, Completion, Groups};
 use super::handle::ShardHandle;
 use super::host::{Host, Payload};
 use super::shared::Standing;
@@ -137,25 +137,13 @@ impl Turn<'_> {
     /// its directory failed.
     pub fn wait_for(&mut self, partition: TopicPartition) -> Option<u32> {
         self.groups.submit(&self.state.directories, &self.tools.done);
-        let completion = self.tools.completions.recv_timeout(OFFER_AGAIN).ok();
-        match completion {
-            None => Some(0),
-            Some(Completion::Group { directory, outcome: Ok(mut marks) }) => {
-                let before = marks.len();
-                marks.retain(|mark| mark.partition != partition);
-                let own = before - marks.len();
-                self.tools.stash.push_back(Completion::Group { directory, outcome: Ok(marks) });
-                u32::try_from(own).ok()
-            }
-            Some(failed @ Completion::Group { .. }) => {
-                self.tools.stash.push_back(failed);
-                None
-            }
-            Some(sync @ Completion::Sync { .. }) => {
-                self.tools.stash.push_back(sync);
-                Some(0)
-            }
+        // Another partition's wait may have put aside what this one waits for.
+        match group::take_marks(&mut self.tools.stash, partition) {
+            Some(0) => {}
+            found => return found,
         }
+        self.tools.stash.extend(self.tools.completions.recv_timeout(OFFER_AGAIN));
+        group::take_marks(&mut self.tools.stash, partition)
     }
 }
 
