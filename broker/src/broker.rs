@@ -10,11 +10,11 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use vltava_commitlog::storage::RealStorage;
 use vltava_metadata::Image;
 use vltava_model::{IncarnationId, MetadataOffset};
 use vltava_proto::v1::DirectoryAssignment;
 use vltava_proto::v1::{AssignDirectoriesRequest, log_server};
+use vltava_storage::RealStorage;
 
 use crate::api::log::{LogService, wall_ms};
 use crate::directories::{Directories, OpenError, OpenInput};

@@ -9,18 +9,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use vltava_commitlog::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
 use vltava_commitlog::directory::{DirectoryError, LogDirectory};
 use vltava_commitlog::durability::{
     EntryBody, Journal, JournalEntry, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions,
     RecoverError, RecoveredFrame,
 };
 use vltava_commitlog::log::{Log, LogConfig, LogPlace, RecoveryError, RecoveryInput, TailBudget};
-use vltava_commitlog::storage::Storage;
 use vltava_metadata::Image;
 use vltava_model::{
     BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
 };
+use vltava_storage::Storage;
+use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
 
 const POINTS: &str = "recovery-point-offset-checkpoint";
 const POINTS_KIND: CheckpointKind = CheckpointKind(*b"rcvp");

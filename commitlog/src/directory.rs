@@ -19,8 +19,8 @@ use std::sync::{Arc, OnceLock};
 
 use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, NodeId, PartitionIndex, TopicPartition};
 
-use crate::checkpoint::{CheckpointKind, read_checkpoint, remove_checkpoint, write_checkpoint};
-use crate::storage::{Storage, StorageLock, create_dir_durably};
+use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint, remove_checkpoint, write_checkpoint};
+use vltava_storage::{Storage, StorageLock, create_dir_durably};
 
 pub use identity::{DirectoryError, Identity};
 

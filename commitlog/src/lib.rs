@@ -2,8 +2,6 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`storage`] | the narrow trait that all disk access goes through; the real one, and one in memory that crashes and fails on demand |
-//! | [`checkpoint`] | small files that are replaced whole |
 //! | [`directory`] | a log directory: its lock, its identity, the proof of a clean shutdown, its partitions, whether it still serves |
 //! | [`durability`] | the journal of a log directory: one write and one sync for what many partitions appended |
 //! | [`log`] | one partition's log: segments, indexes, leader epochs, producers, recovery, retention |
@@ -15,8 +13,6 @@
 //! The crate blocks and knows no runtime, no network and no replication. Time and randomness come in as arguments; a
 //! clock is read for metrics alone. Bytes found on disk never cause a panic.
 
-pub mod checkpoint;
 pub mod directory;
 pub mod durability;
 pub mod log;
-pub mod storage;

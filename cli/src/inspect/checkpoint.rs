@@ -2,9 +2,9 @@
 
 use clap::Args;
 use serde::Serialize;
-use vltava_commitlog::checkpoint::{CheckpointKind, read_checkpoint};
-use vltava_commitlog::storage::RealStorage;
 use vltava_model::{ClusterId, DirectoryId, TopicId};
+use vltava_storage::RealStorage;
+use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint};
 
 use super::{Fields, read};
 use crate::exit::{CliError, CliResult};
@@ -116,7 +116,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vltava_commitlog::checkpoint::write_checkpoint;
+    use vltava_storage::checkpoint::write_checkpoint;
 
     #[test]
     fn payloads_are_explained() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use vltava_commitlog::durability::{Journal, RecoveredBody, RecoveredFrame};
-use vltava_commitlog::storage::RealStorage;
+use vltava_storage::RealStorage;
 
 use crate::exit::{CliError, CliResult, Failure};
 use crate::output::{self, Format, Rows, grouped};

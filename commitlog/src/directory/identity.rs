@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use vltava_model::{ClusterId, DirectoryId, NodeId};
 
-use crate::checkpoint::{CheckpointError, CheckpointKind, read_checkpoint, write_checkpoint};
-use crate::storage::Storage;
+use vltava_storage::Storage;
+use vltava_storage::checkpoint::{CheckpointError, CheckpointKind, read_checkpoint, write_checkpoint};
 
 const META: &str = "vltava.meta";
 const KIND: CheckpointKind = CheckpointKind(*b"meta");

@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use vltava_model::TopicId;
 
 use super::*;
-use crate::storage::{CrashMode, Fault, FaultPoint, MemoryStorage};
+use vltava_storage::{CrashMode, Fault, FaultPoint, MemoryStorage};
 
 const NODE: NodeId = NodeId::new(1);
 const CLUSTER: ClusterId = ClusterId::new(77);
@@ -87,7 +87,7 @@ fn refuses_what_is_not_its_own_and_says_what_to_do() {
 #[test]
 fn a_real_lock_keeps_others_out() {
     let dir = tempfile::tempdir().unwrap();
-    let storage = crate::storage::RealStorage::shared();
+    let storage = vltava_storage::RealStorage::shared();
     let open =
         || LogDirectory::open(Arc::clone(&storage), dir.path(), NODE, Some(CLUSTER), DirectoryId::new(1));
     let first = open().unwrap();

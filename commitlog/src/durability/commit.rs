@@ -20,7 +20,7 @@ use super::group::{GroupBuilder, group_len};
 use super::queue::Reservation;
 use super::shared::{Growth, SealedFile, Shared, Stage, Want};
 use super::syncer::sync_segment;
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 /// What one caller handed over.
 pub(super) struct Submission {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use vltava_model::{Offset, TopicPartition};
 
 use super::entry::{EntryBody, JournalEntry};
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 /// What the groups of one journal file left unsynced, by partition.
 #[derive(Default)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vltava_model::{LeaderEpoch, Offset, TopicPartition};
 
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 /// One change of one partition, to be made durable.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::{JournalError, failed};
 use super::format::FileHeader;
-use crate::storage::{Storage, StorageFile};
+use vltava_storage::{Storage, StorageFile};
 
 /// The ending of a journal file's name; before it stands a number that no other has.
 pub(super) const SUFFIX: &str = ".journal";

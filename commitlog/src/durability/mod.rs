@@ -44,11 +44,11 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
 
-use crate::storage::{Storage, StorageFile};
 use commit::{Committer, Submission};
 use error::failed;
 use queue::Admission;
 use shared::{Growth, Replay, Room, Shared, Stage, SyncRequest, Want};
+use vltava_storage::{Storage, StorageFile};
 
 pub use entry::{EntryBody, JournalEntry, RecoveredBody, RecoveredFrame};
 pub use error::{Done, JournalError, RecoverError, Refused, SubmitError};

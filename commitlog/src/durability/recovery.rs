@@ -18,7 +18,7 @@ use super::entry::{RecoveredBody, RecoveredFrame};
 use super::error::{RecoverError, corrupt, failed};
 use super::file::{JournalFile, SUFFIX};
 use super::format::{self, FILE_HEADER_BYTES, FileHeader, GroupHeader, Malformed, SECTOR_BYTES};
-use crate::storage::{Storage, StorageFile, create_dir_durably};
+use vltava_storage::{Storage, StorageFile, create_dir_durably};
 
 /// A larger file is none of ours.
 const FILE_BYTES_MAX: u64 = 4 << 30;

@@ -14,7 +14,7 @@ use super::error::{Done, JournalError, failed};
 use super::file::JournalFile;
 use super::metrics::JournalMetrics;
 use super::options::{JournalObserver, JournalOptions};
-use crate::storage::{Storage, StorageFile};
+use vltava_storage::{Storage, StorageFile};
 
 /// The common ground of one journal.
 pub(super) struct Shared {

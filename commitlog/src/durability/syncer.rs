@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use super::error::{JournalError, failed};
 use super::format::FileHeader;
 use super::shared::{Replay, SealedFile, Shared, Stage, SyncRequest};
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 enum Job {
     Sync(VecDeque<SyncRequest>),

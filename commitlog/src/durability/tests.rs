@@ -15,7 +15,7 @@ use bytes::Bytes;
 use vltava_model::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
 
 use super::*;
-use crate::storage::{MemoryStorage, Storage, StorageFile};
+use vltava_storage::{MemoryStorage, Storage, StorageFile};
 
 /// Small enough that files fill, grow and are used again within a short test.
 fn tiny() -> JournalOptions {

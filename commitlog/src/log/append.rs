@@ -14,7 +14,7 @@ use super::error::{AppendError, LogError, is_disk_full};
 use super::log::Log;
 use super::reader::View;
 use super::segment::Segment;
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 /// The largest offset within a segment, relative to its base, as in Kafka.
 const RELATIVE_MAX: u64 = i32::MAX as u64;

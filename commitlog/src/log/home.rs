@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vltava_model::{Offset, TopicPartition};
 
 use super::log::LogPlace;
-use crate::storage::Storage;
+use vltava_storage::Storage;
 
 /// The kinds of file that a segment has, by their suffix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,7 +10,7 @@ use vltava_model::epochs::LeaderEpochs;
 use vltava_model::{LeaderEpoch, Offset};
 
 use super::home::Home;
-use crate::checkpoint::{CheckpointError, CheckpointKind, read_checkpoint, write_checkpoint};
+use vltava_storage::checkpoint::{CheckpointError, CheckpointKind, read_checkpoint, write_checkpoint};
 
 const NAME: &str = "leader-epoch-checkpoint";
 const KIND: CheckpointKind = CheckpointKind(*b"EPOC");

@@ -19,7 +19,7 @@ use super::segment::{Extent, Segment};
 use super::state_file::{self, LogState};
 use super::tail::{Tail, TailBudget};
 use super::{leader_epoch_file, producer_snapshot};
-use crate::storage::{Storage, StorageFile};
+use vltava_storage::{Storage, StorageFile};
 
 /// Where a log lives and whose it is.
 #[derive(Clone)]

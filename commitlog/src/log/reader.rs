@@ -16,7 +16,7 @@ use super::damage::{Damage, SegmentError};
 use super::home::{FileKind, Home};
 use super::segment::{Segment, Span};
 use super::tail::Tail;
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 /// Where a log begins and what it consists of, at one moment.
 pub(crate) struct View {

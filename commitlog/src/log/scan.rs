@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use vltava_model::batch::{Batch, BatchHeader, HEADER_BYTES};
 
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 /// Read at once; a larger batch is read whole.
 const CHUNK_BYTES: u64 = 1 << 20;

@@ -13,7 +13,7 @@ use super::cuts::{CUTS_BYTES, Cuts};
 use super::damage::Damage;
 use super::home::Home;
 use super::recovery::RecoveryError;
-use crate::checkpoint::{CheckpointError, CheckpointKind, read_checkpoint, write_checkpoint};
+use vltava_storage::checkpoint::{CheckpointError, CheckpointKind, read_checkpoint, write_checkpoint};
 
 const NAME: &str = "log-state";
 const KIND: CheckpointKind = CheckpointKind(*b"LOGS");

@@ -6,7 +6,7 @@ use vltava_model::batch::{Batch, BatchBuilder, Compression};
 use vltava_model::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
 
 use super::{LogPlace, TailBudget};
-use crate::storage::Storage;
+use vltava_storage::Storage;
 
 /// A batch of `records` records at `base`.
 pub(crate) fn batch_at(base: u64, epoch: u32, records: u32) -> Batch {

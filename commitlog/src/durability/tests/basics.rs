@@ -1,9 +1,9 @@
 //! What the journal does while nothing goes wrong.
 
 use super::*;
-use crate::storage::{CrashMode, PausedSyncs, RealStorage};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use vltava_storage::{CrashMode, PausedSyncs, RealStorage};
 
 /// What a restart after losing all that was not synced would find.
 fn recover_after_power_cut(storage: &MemoryStorage) -> RecoveredJournal {

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::twin::Twin;
 use super::*;
-use crate::storage::CrashMode;
+use vltava_storage::CrashMode;
 
 const PARTITIONS: u32 = 4;
 

@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 
 use super::*;
-use crate::storage::{CrashMode, Fault, FaultPoint};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use vltava_storage::{CrashMode, Fault, FaultPoint};
 
 fn fault(at: FaultPoint, path: &str, after: u64) -> Fault {
     Fault { at, path: path.into(), after, times: 1, error: ErrorKind::Other }

@@ -19,7 +19,7 @@ use crate::log::producers::Producers;
 use crate::log::scan::{Scanned, Scanner};
 use crate::log::segment::{Extent, Segment, SegmentFiles};
 use crate::log::state_file::{self, LogState};
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 /// The segment that the cursor is in.
 struct Open {

@@ -11,7 +11,7 @@ use vltava_model::Offset;
 use crate::log::check::{self, CheckSeed};
 use crate::log::cuts::Cuts;
 use crate::log::home::{FileKind, Home};
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 /// The open files of a segment. As a [`StorageFile`] it is the `.log`, but syncing it makes durable all that recovery
 /// needs: the side file and the names of both, too.

@@ -15,7 +15,7 @@ use crate::log::cuts::{Cut, Cuts};
 use crate::log::damage::SegmentError;
 use crate::log::home::FileKind;
 use crate::log::index::{SparseIndex, TimeSummary};
-use crate::storage::StorageFile;
+use vltava_storage::StorageFile;
 
 impl Segment {
     /// Writes a batch behind the last one, without syncing, and lets readers see it.

@@ -13,7 +13,7 @@ use vltava_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 use crate::durability::{RecoveredBody, RecoveredFrame};
 use crate::log::testing::{batch_at, place, positioned};
 use crate::log::*;
-use crate::storage::{CrashMode, Fault, FaultPoint, MemoryStorage, Storage};
+use vltava_storage::{CrashMode, Fault, FaultPoint, MemoryStorage, Storage};
 
 const DIR: &str = "/logs/topic-0";
 

@@ -10,7 +10,7 @@ use vltava_model::{Offset, PartitionIndex, TopicPartition};
 
 use crate::log::testing::{batch_at, place};
 use crate::log::*;
-use crate::storage::{CrashMode, MemoryStorage, Storage};
+use vltava_storage::{CrashMode, MemoryStorage, Storage};
 
 const DIR: &str = "/logs/topic-0";
 

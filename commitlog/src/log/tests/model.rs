@@ -17,7 +17,7 @@ use vltava_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use crate::durability::{RecoveredBody, RecoveredFrame};
 use crate::log::testing::{place, positioned};
 use crate::log::*;
-use crate::storage::{CrashMode, MemoryStorage, Storage};
+use vltava_storage::{CrashMode, MemoryStorage, Storage};
 
 #[derive(Debug, Clone)]
 enum Op {

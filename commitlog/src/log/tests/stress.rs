@@ -9,7 +9,7 @@ use vltava_model::{LeaderEpoch, Offset};
 
 use crate::log::testing::{batch_at, place};
 use crate::log::*;
-use crate::storage::{MemoryStorage, RealStorage, Storage};
+use vltava_storage::{MemoryStorage, RealStorage, Storage};
 
 /// What readers may see, as a leader would publish it.
 #[derive(Default)]

@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::storage::{Storage, parent_of};
+use crate::{Storage, parent_of};
 
 const MAGIC: &[u8; 4] = b"VLTC";
 const HEADER_BYTES: usize = 16;
@@ -164,7 +164,7 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::storage::{CrashMode, Fault, FaultPoint, MemoryStorage};
+    use crate::{CrashMode, Fault, FaultPoint, MemoryStorage};
 
     const KIND: CheckpointKind = CheckpointKind(*b"test");
 

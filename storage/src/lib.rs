@@ -1,7 +1,9 @@
-//! What the log needs of a disk, as a narrow trait, so that tests and the simulation can put a lossy one in its place.
+//! What logs need of a disk, as a narrow trait, so that tests and simulations can put a lossy one in its place; and
+//! [`checkpoint`]s, small files that are replaced whole.
 //!
 //! Knows nothing of logs, batches or journals.
 
+pub mod checkpoint;
 mod memory;
 mod real;
 
@@ -119,7 +121,7 @@ pub fn create_dir_durably(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
 }
 
 /// The directory that holds `path`'s last name; `None` when it has none.
-pub(crate) fn parent_of(path: &Path) -> Option<&Path> {
+pub fn parent_of(path: &Path) -> Option<&Path> {
     path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
