@@ -3,18 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use vltava_metadata::Image;
 use vltava_model::{IncarnationId, MetadataOffset};
 use vltava_proto::v1::DirectoryAssignment;
 use vltava_proto::v1::{AssignDirectoriesRequest, log_server};
-use vltava_storage::RealStorage;
+use vltava_threads::JoinHandle;
+use vltava_transport::Listener;
 
 use crate::api::log::{LogService, wall_ms};
 use crate::directories::{Directories, OpenError, OpenInput};
@@ -56,7 +55,7 @@ pub struct Broker;
 pub struct BrokerHandle {
     state: Arc<BrokerState>,
     shards: Shards,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle>,
     tasks: JoinSet<()>,
     wants_shutdown: watch::Sender<bool>,
     may_shut_down: watch::Receiver<bool>,
@@ -69,9 +68,9 @@ impl Broker {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(options: BrokerOptions, listener: TcpListener) -> Result<BrokerHandle, StartError> {
+    pub fn start(options: BrokerOptions, listener: impl Into<Listener>) -> Result<BrokerHandle, StartError> {
         let directories = Arc::new(Directories::open(&OpenInput {
-            storage: RealStorage::shared(),
+            storage: options.storage.clone(),
             paths: &options.log_dirs,
             node: options.node_id,
             cluster: options.cluster_id,
@@ -95,7 +94,7 @@ impl Broker {
         tasks.spawn(maintain(state.clone(), shards.clone()));
         tasks.spawn(watch_directories(state.clone(), shards.clone()));
         let stop_listener = Arc::new(Notify::new());
-        tasks.spawn(listen(state.clone(), listener, stop_listener.clone()));
+        tasks.spawn(listen(state.clone(), listener.into(), stop_listener.clone()));
         Ok(BrokerHandle { state, shards, threads, tasks, wants_shutdown, may_shut_down, stop_listener })
     }
 }
@@ -129,7 +128,7 @@ fn new_state(options: BrokerOptions, directories: Arc<Directories>) -> Result<Br
 fn start_shards(
     state: &Arc<BrokerState>,
     proposals: &isr::Proposals,
-) -> Result<(Shards, Vec<JoinHandle<()>>), StartError> {
+) -> Result<(Shards, Vec<JoinHandle>), StartError> {
     let origin = Instant::now();
     let mut handles = Vec::new();
     let mut threads = Vec::new();
@@ -137,9 +136,7 @@ fn start_shards(
         let (queue, commands) = crossbeam_channel::bounded(state.options.shard_queue.max(1));
         let handle = ShardHandle::new(queue);
         let worker = Worker::new(state.clone(), handle.clone(), proposals.clone(), commands, origin);
-        let thread = std::thread::Builder::new()
-            .name(format!("shard-{index}"))
-            .spawn(move || worker.run())
+        let thread = vltava_threads::spawn(&format!("shard-{index}"), move || worker.run())
             .map_err(StartError::Thread)?;
         handles.push(handle);
         threads.push(thread);
@@ -234,7 +231,7 @@ async fn watch_directories(state: Arc<BrokerState>, shards: Shards) {
 }
 
 /// Serves; the health service says what it says as long as the broker is active.
-async fn listen(state: Arc<BrokerState>, listener: TcpListener, stop: Arc<Notify>) {
+async fn listen(state: Arc<BrokerState>, listener: Listener, stop: Arc<Notify>) {
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut activity = state.activity();
     let reporting = tokio::spawn(async move {
@@ -337,7 +334,7 @@ impl BrokerHandle {
         }
         self.tasks.shutdown().await;
         let (state, threads) = (self.state.clone(), std::mem::take(&mut self.threads));
-        let closing = tokio::task::spawn_blocking(move || {
+        let closing = vltava_threads::offload_waiting(move || {
             for thread in threads {
                 if thread.join().is_err() {
                     tracing::error!("a shard's thread panicked");

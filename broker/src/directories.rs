@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use vltava_model::{
 };
 use vltava_storage::Storage;
 use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
+use vltava_threads::lock;
 
 const POINTS: &str = "recovery-point-offset-checkpoint";
 const POINTS_KIND: CheckpointKind = CheckpointKind(*b"rcvp");
@@ -117,10 +118,6 @@ pub struct Directories {
     failed: watch::Sender<BTreeSet<DirectoryId>>,
     tails: TailBudget,
     min_free_bytes: u64,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a start needs to know.
@@ -424,7 +421,7 @@ impl Directories {
             "deleting partitions that were deleted or moved while this broker was away"
         );
         let this = self.clone();
-        let deleting = tokio::task::spawn_blocking(move || {
+        let deleting = vltava_threads::offload(move || {
             for (partition, id) in strays {
                 this.tell_journal_of_deletion(partition, id);
                 this.delete(partition);
@@ -439,11 +436,11 @@ impl Directories {
     pub fn tell_journal_of_deletion(&self, partition: TopicPartition, id: DirectoryId) {
         let Some(journal) = self.journal(id) else { return };
         let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body: EntryBody::Delete };
-        let (done, finished) = std::sync::mpsc::channel();
+        let (done, finished) = crossbeam_channel::bounded(1);
         let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
         match told {
             // A failed journal takes its directory offline by itself.
-            Ok(()) => drop(finished.recv()),
+            Ok(()) => drop(vltava_threads::recv(&finished)),
             Err(refused) => {
                 tracing::warn!(%partition, error = %refused.error, "the journal was not told of a deletion")
             }

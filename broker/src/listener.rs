@@ -4,14 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use vltava_proto::v1::admin_server::AdminServer;
 use vltava_proto::v1::log_server::LogServer;
 use vltava_proto::v1::replica_server::ReplicaServer;
+use vltava_transport::Listener;
 
 use crate::api::admin::AdminService;
 use crate::api::log::{LogService, ReplicaService};
@@ -30,7 +28,7 @@ const MESSAGE_SLACK: usize = 1024 * 1024;
 /// When the transport fails.
 pub async fn serve(
     state: Arc<BrokerState>,
-    listener: TcpListener,
+    listener: Listener,
     health: HealthServer<impl Health>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
@@ -51,15 +49,6 @@ pub async fn serve(
     let reflection = descriptors().build_v1().expect("the descriptors are compiled into this binary");
     let older_reflection =
         descriptors().build_v1alpha().expect("the descriptors are compiled into this binary");
-    // `serve_with_incoming` ignores the builder's own nodelay: without it answers wait 40 ms for an ACK.
-    let incoming = TcpListenerStream::new(listener).map(|connection| {
-        if let Ok(connection) = &connection
-            && let Err(error) = connection.set_nodelay(true)
-        {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-        connection
-    });
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -74,6 +63,6 @@ pub async fn serve(
         .add_service(log)
         .add_service(replica)
         .add_service(admin)
-        .serve_with_incoming_shutdown(incoming, stop)
+        .serve_with_incoming_shutdown(listener.incoming(), stop)
         .await
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vltava_model::{ClusterId, NodeId};
+use vltava_storage::Storage;
 
 /// Where one of this broker's listeners can be reached from outside.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct BrokerOptions {
     pub cluster_id: Option<ClusterId>,
     /// `broker.rack`.
     pub rack: Option<String>,
+    /// The disk that `log_dirs` lie on.
+    pub storage: Arc<dyn Storage>,
     /// `log.dirs`: at least one.
     pub log_dirs: Vec<PathBuf>,
     /// What is told to clients and peers.

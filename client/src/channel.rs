@@ -19,13 +19,13 @@ pub(crate) fn lazy(address: &str) -> Result<Channel, ClientError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
         ClientError::new(ErrorCode::InvalidRequest, format!("'{address}' is not HOST:PORT: {error}"))
     })?;
-    Ok(endpoint
+    let endpoint = endpoint
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .connect_lazy())
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    Ok(vltava_transport::connect_lazy(&endpoint))
 }

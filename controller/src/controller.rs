@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use vltava_model::IncarnationId;
 use vltava_raft_store::{Opened, RaftOptions, VoterId, raft_config};
+use vltava_transport::Listener;
 
 use crate::feed::Feed;
 use crate::handle::ControllerHandle;
@@ -137,7 +138,7 @@ impl Core {
 
     fn serve(
         &self,
-        socket: TcpListener,
+        socket: Listener,
         mut stop: watch::Receiver<bool>,
         cut: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
@@ -220,7 +221,7 @@ impl Core {
     }
 }
 
-async fn bind(listen: Listen) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn bind(listen: Listen) -> Result<(Listener, SocketAddr), StartError> {
     let io = |what: String| move |source| StartError::Io { what, source };
     let listener = match listen {
         Listen::Address(address) => {
@@ -230,9 +231,10 @@ async fn bind(listen: Listen) -> Result<(TcpListener, SocketAddr), StartError> {
             socket.set_nonblocking(true).map_err(io("could not use the CONTROLLER socket".into()))?;
             TcpListener::from_std(socket).map_err(io("could not use the CONTROLLER socket".into()))?
         }
+        Listen::Other(address, listener) => return Ok((listener, address)),
     };
     let address = listener.local_addr().map_err(io("the CONTROLLER listener has no address".into()))?;
-    Ok((listener, address))
+    Ok((listener.into(), address))
 }
 
 fn config(settings: &ControllerSettings) -> Result<openraft::Config, StartError> {

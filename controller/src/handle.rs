@@ -182,7 +182,7 @@ impl ControllerHandle {
         }
         let Some(closer) = self.closer.take() else { return };
         // Tasks of connections that were cut still hold parts of the log for a moment.
-        let closing = tokio::task::spawn_blocking(move || closer.wait());
+        let closing = vltava_threads::offload_waiting(move || closer.wait());
         if tokio::time::timeout(CLOSE, closing).await.is_err() {
             tracing::warn!("the metadata log is still in use while this controller stops");
         }

@@ -66,7 +66,7 @@ pub(crate) async fn open(directory: PathBuf, node: NodeId, feed_bytes: usize) ->
     let feed = Arc::new(Feed::new(feed_bytes));
     let machine = Machine::new(published.clone(), feed.clone());
     let path = directory.clone();
-    let opening = tokio::task::spawn_blocking(move || {
+    let opening = vltava_threads::offload(move || {
         std::fs::create_dir_all(&path).map_err(|source| StartError::Io {
             what: format!("could not create {}", path.display()),
             source,

@@ -7,16 +7,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use vltava_proto::v1::admin_server::AdminServer;
 use vltava_proto::v1::controller_server::ControllerServer;
 use vltava_proto::v1::raft_server::RaftServer;
+use vltava_transport::{Connection, Listener};
 
 use crate::raft::network::{KEEPALIVE, MAX_MESSAGE_BYTES};
 use crate::services::admin::AdminService;
@@ -30,12 +29,12 @@ const ADMIN_BYTES: usize = 16 << 20;
 
 /// A connection that ends at once when it is cut: a stream that a peer keeps open does not hold up a stop.
 struct Cuttable {
-    connection: TcpStream,
+    connection: Connection,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Cuttable {
-    fn new(connection: TcpStream, mut cut: watch::Receiver<bool>) -> Self {
+    fn new(connection: Connection, mut cut: watch::Receiver<bool>) -> Self {
         let cut = async move {
             // Whoever could cut it is gone: so is the listener.
             let _ = cut.wait_for(|cut| *cut).await;
@@ -117,7 +116,7 @@ pub(crate) struct Services<H> {
 /// When the transport fails.
 pub(crate) async fn serve<H: Health>(
     services: Services<HealthServer<H>>,
-    listener: TcpListener,
+    listener: Listener,
     stop: impl Future<Output = ()>,
     cut: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
@@ -136,14 +135,9 @@ pub(crate) async fn serve<H: Health>(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors are compiled into this binary");
-    // `serve_with_incoming` ignores the builder's own nodelay: without it answers wait 40 ms for an ACK.
-    let incoming = TcpListenerStream::new(listener).map(move |connection| {
-        let connection = connection?;
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-        Ok::<_, io::Error>(Cuttable::new(connection, cut.clone()))
-    });
+    let incoming = listener
+        .incoming()
+        .map(move |connection| Ok::<_, io::Error>(Cuttable::new(connection?, cut.clone())));
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))

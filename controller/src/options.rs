@@ -29,6 +29,8 @@ pub enum Listen {
     Address(SocketAddr),
     /// Serve on a socket that was bound already, so that its port is known before anything starts.
     Bound(std::net::TcpListener),
+    /// Serve what comes from elsewhere, under an address that is only told.
+    Other(SocketAddr, vltava_transport::Listener),
 }
 
 /// Everything that a controller needs to start.

@@ -3,11 +3,12 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
+use vltava_threads::{JoinHandle, Woken};
 
 use crate::failure::FailureReporter;
 use crate::meta_log::{LogBounds, LogEntry, LogError, MetaLog};
@@ -43,13 +44,22 @@ pub(crate) enum Request {
 pub(crate) fn spawn<L: MetaLog>(
     log: L,
     failure: FailureReporter,
-) -> std::io::Result<(Sender<Request>, JoinHandle<()>)> {
+) -> std::io::Result<(Sender<Request>, JoinHandle)> {
     let (sender, requests) = mpsc::channel(QUEUE);
     // Only for waiting with a time limit.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let owner = Owner { log, requests, failure };
-    let thread = thread::Builder::new().name("raft-log".into()).spawn(move || owner.run(&runtime))?;
+    let thread = vltava_threads::spawn("raft-log", move || owner.run(&runtime))?;
     Ok((sender, thread))
+}
+
+/// What the owner has to do next.
+enum Next {
+    Request(Request),
+    /// Nothing was asked for, for a while.
+    Idle,
+    /// Nobody can ask any more.
+    End,
 }
 
 struct Owner<L> {
@@ -62,21 +72,17 @@ impl<L: MetaLog> Owner<L> {
     fn run(mut self, runtime: &tokio::runtime::Runtime) {
         let mut committed_waits = false;
         loop {
-            let next = if committed_waits {
-                match runtime.block_on(async { tokio::time::timeout(IDLE, self.requests.recv()).await }) {
-                    Ok(next) => next,
-                    Err(_idle) => {
-                        committed_waits = false;
-                        let saved = self.log.save_committed();
-                        // Whoever needs the log next hears of the failure as well.
-                        let _ = self.checked(saved);
-                        continue;
-                    }
+            let request = match self.next(runtime, committed_waits.then_some(IDLE)) {
+                Next::Request(request) => request,
+                Next::Idle => {
+                    committed_waits = false;
+                    let saved = self.log.save_committed();
+                    // Whoever needs the log next hears of the failure as well.
+                    let _ = self.checked(saved);
+                    continue;
                 }
-            } else {
-                self.requests.blocking_recv()
+                Next::End => break,
             };
-            let Some(request) = next else { break };
             committed_waits |= matches!(request, Request::NoteCommitted(_));
             let mut after = Some(request);
             while let Some(request) = after.take() {
@@ -85,6 +91,29 @@ impl<L: MetaLog> Owner<L> {
         }
         let saved = self.log.save_committed();
         let _ = self.checked(saved);
+    }
+
+    /// Waits for a request, up to `limit` if there is one.
+    fn next(&mut self, runtime: &tokio::runtime::Runtime, limit: Option<Duration>) -> Next {
+        if let Some(simulator) = vltava_threads::simulator() {
+            let requests = &self.requests;
+            let woken = simulator.park(&|| !requests.is_empty() || requests.is_closed(), limit);
+            return match (self.requests.try_recv(), woken) {
+                (Ok(request), _) => Next::Request(request),
+                (Err(TryRecvError::Empty), Woken::TimedOut) => Next::Idle,
+                (Err(_), _) => Next::End,
+            };
+        }
+        let next = match limit {
+            None => self.requests.blocking_recv(),
+            Some(limit) => {
+                match runtime.block_on(async { tokio::time::timeout(limit, self.requests.recv()).await }) {
+                    Ok(next) => next,
+                    Err(_) => return Next::Idle,
+                }
+            }
+        };
+        next.map_or(Next::End, Next::Request)
     }
 
     /// Does one request; gives back the next one if it was taken off the queue already.

@@ -242,7 +242,7 @@ async fn save(
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    vltava_threads::offload(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }
 
 fn fatal<E: std::error::Error + 'static>(

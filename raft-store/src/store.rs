@@ -7,7 +7,6 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
@@ -53,7 +52,7 @@ pub struct LogStore {
 
 /// Waits for the log to be closed after the last [`LogStore`] is dropped.
 #[derive(Debug)]
-pub struct LogCloser(JoinHandle<()>);
+pub struct LogCloser(vltava_threads::JoinHandle);
 
 impl LogCloser {
     /// Blocks until the log's files are closed. Drop every `LogStore`, and the `Raft` that has one, first.

@@ -7,15 +7,20 @@ use std::path::Path;
 const GRAPH: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("proto", &["model"]),
+    ("threads", &[]),
+    ("transport", &[]),
     ("storage", &[]),
-    ("raft-store", &["storage"]),
+    ("raft-store", &["storage", "threads"]),
     ("metadata", &["proto", "model"]),
     ("partition", &["model"]),
-    ("commitlog", &["storage", "model"]),
+    ("commitlog", &["storage", "threads", "model"]),
     ("node", &["model"]),
-    ("controller", &["raft-store", "storage", "metadata", "node", "proto", "model"]),
-    ("broker", &["partition", "commitlog", "storage", "metadata", "node", "proto", "model"]),
-    ("client", &["proto", "model"]),
+    ("controller", &["raft-store", "storage", "metadata", "node", "threads", "transport", "proto", "model"]),
+    (
+        "broker",
+        &["partition", "commitlog", "storage", "metadata", "node", "threads", "transport", "proto", "model"],
+    ),
+    ("client", &["transport", "proto", "model"]),
     (
         "cli",
         &[

@@ -126,7 +126,7 @@ async fn read_some(
     if let Some(read) = reader.read_tail(from, max, committed) {
         return Ok((read.bytes, read.end));
     }
-    let read = tokio::task::spawn_blocking(move || reader.read(from, max, committed)).await;
+    let read = vltava_threads::offload(move || reader.read(from, max, committed)).await;
     match read {
         Ok(read) => read.map(|read| (read.bytes, read.end)),
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -56,7 +56,7 @@ async fn answer(
         Some(offset_query::At::TimestampMs(timestamp)) => {
             let committed = shared.high_watermark();
             let found =
-                tokio::task::spawn_blocking(move || reader.offset_for_timestamp(timestamp, committed)).await;
+                vltava_threads::offload(move || reader.offset_for_timestamp(timestamp, committed)).await;
             match found {
                 Ok(Ok(Some(hit))) => Ok(OffsetAnswer {
                     offset: Some(hit.offset.get()),

@@ -417,7 +417,7 @@ impl Sender {
                 }
             } else if cold.is_none() {
                 let reader = subscription.reader.clone();
-                *cold = Some(tokio::task::spawn_blocking(move || (slot, reader.read(next, max, end))));
+                *cold = Some(vltava_threads::offload(move || (slot, reader.read(next, max, end))));
                 self.backlog.remove(&slot);
             }
         }

@@ -4,11 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, Sender};
 use vltava_commitlog::log::{Log, LogConfig, RecoveryError, SyncPoint};
 use vltava_model::configs::TopicConfig;
 use vltava_model::{DirectoryId, ErrorCode, Offset, TopicPartition};
 use vltava_partition::{Effect, Event, LogPosition, Time, Token};
+use vltava_threads::Selected;
 
 use super::command::{Assign, Command, LeaderAnswer, SubscribeOutcome};
 use super::group::{self, Completion, Groups};
@@ -142,7 +143,7 @@ impl Turn<'_> {
             Some(0) => {}
             found => return found,
         }
-        self.tools.stash.extend(self.tools.completions.recv_timeout(OFFER_AGAIN));
+        self.tools.stash.extend(vltava_threads::recv_timeout(&self.tools.completions, OFFER_AGAIN));
         group::take_marks(&mut self.tools.stash, partition)
     }
 }
@@ -216,21 +217,15 @@ impl Worker {
         let wait =
             if blocked { OFFER_AGAIN } else { self.next_tick.saturating_duration_since(Instant::now()) };
         let queue = if blocked { crossbeam_channel::never() } else { self.queue.clone() };
-        select! {
-            recv(self.completions) -> completion => {
-                if let Ok(completion) = completion {
-                    self.complete(completion);
+        match vltava_threads::select(&self.completions, &queue, wait) {
+            Selected::First(Ok(completion)) => self.complete(completion),
+            Selected::Second(Ok(command)) => {
+                if let Flow::End = self.take(command) {
+                    return Flow::End;
                 }
             }
-            recv(queue) -> command => match command {
-                Ok(command) => {
-                    if let Flow::End = self.take(command) {
-                        return Flow::End;
-                    }
-                }
-                Err(_) => return Flow::End,
-            },
-            default(wait) => {}
+            Selected::Second(Err(_)) => return Flow::End,
+            Selected::First(Err(_)) | Selected::Neither => {}
         }
         for _ in 0..TURN_MAX {
             let mut idle = true;

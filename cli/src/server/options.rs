@@ -11,6 +11,7 @@ use vltava_controller::decide;
 use vltava_controller::{ConfiguredVoter, ControllerOptions, ControllerSettings, Listen};
 use vltava_node::config::{Address, Config, ListenerName};
 use vltava_node::fatal::{Fatal, FatalHandler};
+use vltava_storage::RealStorage;
 
 /// A request carries at most so many of the largest batches: producers of several partitions share a message.
 const BATCHES_PER_REQUEST: usize = 4;
@@ -68,6 +69,7 @@ pub fn broker(config: &Config, fatal: &FatalHandler) -> BrokerOptions {
         node_id: config.node_id,
         cluster_id: config.cluster_id,
         rack: config.rack.clone(),
+        storage: RealStorage::shared(),
         log_dirs: config.storage.log_dirs.clone(),
         advertised: advertised(config),
         controllers: config.voters.iter().map(|voter| voter.address.to_string()).collect(),

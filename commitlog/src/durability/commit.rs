@@ -80,7 +80,7 @@ impl Committer {
     /// Works until the journal's handle is gone and the queue is empty.
     pub fn run(mut self) {
         self.ask_ahead();
-        while let Some(first) = self.held_over.take().or_else(|| self.queue.recv().ok()) {
+        while let Some(first) = self.held_over.take().or_else(|| vltava_threads::recv(&self.queue).ok()) {
             self.gather(first);
             let outcome = self.shared.check().and_then(|()| self.commit());
             if let Err(error) = &outcome {

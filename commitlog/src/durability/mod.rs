@@ -40,9 +40,9 @@ mod syncer;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
+use vltava_threads::JoinHandle;
 
 use commit::{Committer, Submission};
 use error::failed;
@@ -63,8 +63,8 @@ pub struct Journal {
     admission: Arc<Admission>,
     /// `None` once it is being closed.
     queue: Option<Sender<Submission>>,
-    committer: Option<JoinHandle<()>>,
-    keepers: Vec<JoinHandle<()>>,
+    committer: Option<JoinHandle>,
+    keepers: Vec<JoinHandle>,
 }
 
 impl Journal {
@@ -134,11 +134,8 @@ impl Journal {
         Ok(journal)
     }
 
-    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, JournalError> {
-        thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(run)
-            .map_err(failed("starting a thread for", &self.shared.dir))
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle, JournalError> {
+        vltava_threads::spawn(name, run).map_err(failed("starting a thread for", &self.shared.dir))
     }
 
     /// All recovered frames are in synced segments: the files that hold them may be used again.
@@ -250,9 +247,9 @@ impl Drop for Journal {
 }
 
 /// Waits for a thread, unless it is this one: a callback may hold the last handle.
-fn join(thread: Option<JoinHandle<()>>) {
+fn join(thread: Option<JoinHandle>) {
     if let Some(thread) = thread
-        && thread.thread().id() != thread::current().id()
+        && !thread.is_current()
         && thread.join().is_err()
     {
         tracing::error!("a thread of the journal panicked");

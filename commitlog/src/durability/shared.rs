@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::dirty::Dirty;
@@ -15,6 +15,7 @@ use super::file::JournalFile;
 use super::metrics::JournalMetrics;
 use super::options::{JournalObserver, JournalOptions};
 use vltava_storage::{Storage, StorageFile};
+use vltava_threads::{Changed, lock};
 
 /// The common ground of one journal.
 pub(super) struct Shared {
@@ -28,7 +29,7 @@ pub(super) struct Shared {
     /// The next use of a file gets this; held while its header is written, so that headers appear on disk in order.
     generation: Mutex<u64>,
     room: Mutex<Room>,
-    changed: Condvar,
+    changed: Changed,
 }
 
 /// The files that are not being written, and what is wanted.
@@ -119,7 +120,7 @@ impl Shared {
             failure: OnceLock::new(),
             generation: Mutex::new(generation),
             room: Mutex::new(room),
-            changed: Condvar::new(),
+            changed: Changed::default(),
         }
     }
 
@@ -147,7 +148,7 @@ impl Shared {
         &self,
         begin: impl FnOnce(u64) -> Result<(), JournalError>,
     ) -> Result<(), JournalError> {
-        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generation = lock(&self.generation);
         begin(*generation)?;
         *generation += 1;
         Ok(())
@@ -156,7 +157,7 @@ impl Shared {
     /// A number for a new file's name. Every new file takes a generation after it took its number, so none gets one
     /// that another has.
     pub fn file_name(&self) -> u64 {
-        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.generation)
     }
 
     pub fn room(&self) -> MutexGuard<'_, Room> {
@@ -171,8 +172,8 @@ impl Shared {
     }
 
     /// Waits for a change of `room`.
-    pub fn wait<'a>(&self, room: MutexGuard<'a, Room>) -> MutexGuard<'a, Room> {
-        self.changed.wait(room).unwrap_or_else(PoisonError::into_inner)
+    pub fn wait<'a>(&'a self, room: MutexGuard<'a, Room>) -> MutexGuard<'a, Room> {
+        self.changed.wait(&self.room, room, None)
     }
 
     /// Waits until `ready` gives something, the journal fails, or the disk has stalled for too long.
@@ -189,7 +190,7 @@ impl Shared {
                 let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the disk is too slow");
                 return Err(failed("waiting for room in", &self.dir)(error));
             }
-            room = self.changed.wait_timeout(room, left).unwrap_or_else(PoisonError::into_inner).0;
+            room = self.changed.wait(&self.room, room, Some(left));
         }
     }
 }

@@ -43,15 +43,15 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// When the address is no address.
 pub(crate) fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    Ok(endpoint
+    let endpoint = endpoint
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(8 << 20)
-        .connect_lazy())
+        .initial_connection_window_size(8 << 20);
+    Ok(vltava_transport::connect_lazy(&endpoint))
 }
 
 /// Makes clients for openraft; one connection a peer, shared by all clients for it.
