@@ -36,7 +36,21 @@ const GRAPH: &[(&str, &[&str])] = &[
             "model",
         ],
     ),
-    ("tests", &["storage", "client", "metadata", "partition", "commitlog", "raft-store", "proto", "model"]),
+    ("history", &["model"]),
+    (
+        "tests",
+        &[
+            "history",
+            "storage",
+            "client",
+            "metadata",
+            "partition",
+            "commitlog",
+            "raft-store",
+            "proto",
+            "model",
+        ],
+    ),
     ("bench", &["client", "metadata", "commitlog", "proto", "model"]),
     ("xtask", &["node"]),
 ];
