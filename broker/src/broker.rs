@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use vltava_metadata::Image;
 use vltava_model::{IncarnationId, MetadataOffset};
+use vltava_node::metrics::{Sample, Value};
 use vltava_proto::v1::DirectoryAssignment;
 use vltava_proto::v1::{AssignDirectoriesRequest, log_server};
 use vltava_threads::JoinHandle;
@@ -18,7 +19,7 @@ use vltava_transport::Listener;
 use crate::api::log::{LogService, wall_ms};
 use crate::directories::{Directories, OpenError, OpenInput};
 use crate::listener;
-use crate::metrics::{BrokerMetrics, Sample};
+use crate::metrics::BrokerMetrics;
 use crate::options::{BrokerOptions, FatalReason};
 use crate::quorum::isr;
 use crate::quorum::link::ControllerLink;
@@ -278,7 +279,7 @@ impl BrokerHandle {
     /// What it counts.
     pub fn samples(&self) -> Vec<Sample> {
         let mut samples = self.state.metrics.samples();
-        let gauge = |name, help, value| Sample { name, help, counter: false, value };
+        let gauge = |name, help, value| Sample { name, help, value: Value::Gauge(value) };
         let partitions = self.state.partitions();
         let leading = partitions.values().filter(|handle| handle.shared().leader_epoch().is_some()).count();
         samples.push(gauge("vltava_broker_partitions", "Partitions held here.", partitions.len() as f64));
@@ -294,18 +295,19 @@ impl BrokerHandle {
         let failed = self.state.failed_directories().len() as f64;
         samples.push(gauge("vltava_broker_failed_directories", "Log directories that failed.", failed));
         let journals = self.state.directories.journal_metrics();
-        let counter = |name, help, value: u64| Sample { name, help, counter: true, value: value as f64 };
+        let counter = |name, help, value: u64| Sample { name, help, value: Value::Counter(value as f64) };
         let sum = |of: fn(&vltava_commitlog::durability::JournalMetricsSnapshot) -> u64| {
             journals.iter().map(|(_, metrics)| of(metrics)).sum::<u64>()
         };
         samples.push(counter("vltava_journal_groups_total", "Groups made durable.", sum(|m| m.groups)));
         samples.push(counter("vltava_journal_frames_total", "Changes made durable.", sum(|m| m.frames)));
         samples.push(counter("vltava_journal_bytes_total", "Bytes written to journals.", sum(|m| m.bytes)));
-        samples.push(counter(
-            "vltava_journal_sync_nanoseconds_total",
-            "Time spent in syncs.",
-            sum(|m| m.sync_nanos),
-        ));
+        let seconds = sum(|m| m.sync_nanos) as f64 / 1e9;
+        samples.push(Sample {
+            name: "vltava_journal_sync_seconds_total",
+            help: "Time spent in the groups' syncs, in seconds.",
+            value: Value::Counter(seconds),
+        });
         samples.push(counter(
             "vltava_journal_stalls_total",
             "Groups that waited for room.",

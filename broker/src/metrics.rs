@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use vltava_node::metrics::{Distribution, Sample, Value};
+
 /// A number that only rises.
 #[derive(Default)]
 pub struct Counter(AtomicU64);
@@ -27,6 +29,8 @@ pub struct BrokerMetrics {
     pub produced_records: Counter,
     /// Bytes appended by clients.
     pub produced_bytes: Counter,
+    /// From the arrival of a produce request to its answer, of those that were acknowledged.
+    pub produce_time: Distribution,
     /// Bytes read by clients.
     pub fetched_bytes: Counter,
     /// Bytes appended as a follower.
@@ -43,24 +47,14 @@ pub struct BrokerMetrics {
     pub alarms: Counter,
 }
 
-/// One exported number.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
-    /// Its name, with unit and `_total` where it only rises.
-    pub name: &'static str,
-    /// What it says.
-    pub help: &'static str,
-    /// Whether it only rises.
-    pub counter: bool,
-    /// Its value.
-    pub value: f64,
-}
-
 impl BrokerMetrics {
     /// All counters.
     pub fn samples(&self) -> Vec<Sample> {
-        let counter =
-            |name, help, counter: &Counter| Sample { name, help, counter: true, value: counter.get() as f64 };
+        let counter = |name, help, counter: &Counter| Sample {
+            name,
+            help,
+            value: Value::Counter(counter.get() as f64),
+        };
         vec![
             counter(
                 "vltava_broker_produced_batches_total",
@@ -104,6 +98,11 @@ impl BrokerMetrics {
                 "Elections that made this broker the leader of a partition.",
                 &self.promotions,
             ),
+            Sample {
+                name: "vltava_broker_produce_seconds",
+                help: "From the arrival of a produce request to its acknowledgement, in seconds.",
+                value: Value::Histogram(self.produce_time.observed()),
+            },
         ]
     }
 }

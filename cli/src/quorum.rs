@@ -49,6 +49,7 @@ Examples:
   vltava quorum remove 1
   vltava quorum remove 1 --directory-id 4f1d2c3b4a5968778695a4b3c2d1e0f9
 
+A controller that runs on follows as an observer: stop it and remove it once more to have it forgotten. \
 A controller whose disk was replaced has another directory id: remove the old one's vote, then add it anew.")]
     Remove {
         /// Its `node.id`

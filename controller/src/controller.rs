@@ -27,7 +27,7 @@ use crate::raft::local::Local;
 use crate::raft::membership::Members;
 use crate::raft::network::Network;
 use crate::raft::peers::Peers;
-use crate::raft::{Raft, forming};
+use crate::raft::{Raft, forming, observing};
 use crate::services::admin::AdminService;
 use crate::services::controller::ControllerService;
 use crate::services::raft::Server as RaftServer;
@@ -213,7 +213,17 @@ impl Core {
             guard(fatal(), observe(raft.clone(), self.heard.clone(), election, situation, fatal())),
             guard(fatal(), elections::watch_leader(raft.clone(), local.clone(), link_sender)),
             guard(fatal(), elections::stand(raft.clone(), local.clone(), peers.clone(), election, link)),
-            guard(fatal(), forming::form(raft.clone(), local.clone(), peers.clone(), voters, mark)),
+            guard(fatal(), forming::form(raft.clone(), local.clone(), peers.clone(), voters.clone(), mark)),
+            guard(
+                fatal(),
+                observing::observe(
+                    raft.clone(),
+                    local.clone(),
+                    peers.clone(),
+                    voters,
+                    self.situation.clone(),
+                ),
+            ),
             guard(fatal(), writer.run()),
             guard(fatal(), upkeep),
             guard(fatal(), check_cluster(local.clone(), fatal())),

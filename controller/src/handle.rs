@@ -75,6 +75,8 @@ pub struct ControllerMetrics {
     pub partitions: usize,
     /// Partitions without a leader.
     pub leaderless_partitions: usize,
+    /// Partitions with fewer in-sync replicas than replicas.
+    pub under_replicated_partitions: usize,
 }
 
 impl ControllerHandle {
@@ -145,6 +147,7 @@ impl ControllerHandle {
             topics: image.topic_count(),
             partitions: image.partition_count(),
             leaderless_partitions: image.leaderless_partitions().count(),
+            under_replicated_partitions: image.under_replicated_partitions().count(),
         }
     }
 

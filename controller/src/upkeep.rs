@@ -98,21 +98,33 @@ async fn serve(queue: &Queue, tenure: &Arc<Tenure>, rebalance: Option<Duration>)
     }
 }
 
+/// What became of a broker whose time seemed to be up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overdue {
+    No,
+    FencedNow,
+    FencedBefore,
+}
+
 async fn fence(queue: &Queue, tenure: &Arc<Tenure>, node: NodeId) {
     let fenced = queue.decide(move |view| {
         // It may have come back while this waited.
         if !view.liveness.overdue(view.now).any(|overdue| overdue == node) {
-            return Ok(Decision::unchanged(false));
+            return Ok(Decision::unchanged(Overdue::No));
         }
         let Decision { records, response: () } = decide::fence_broker::decide(view, node);
-        Ok(Decision { records, response: true })
+        let response = if records.is_empty() { Overdue::FencedBefore } else { Overdue::FencedNow };
+        Ok(Decision { records, response })
     });
     match fenced.await {
-        Ok(done) if done.response => {
+        Ok(done) if done.response != Overdue::No => {
             let mut liveness = tenure.liveness();
             let still = liveness.overdue(tenure.now()).any(|overdue| overdue == node);
             if still {
                 liveness.forget(node);
+            }
+            // One that comes back and goes again while it is fenced is no news.
+            if still && done.response == Overdue::FencedNow {
                 tracing::warn!(broker = %node, "a broker's session is over: it is fenced");
             }
         }

@@ -157,21 +157,40 @@ async fn voters_are_added_and_removed_the_active_one_too() {
 
     let active = cluster.active().await;
     let remove = RemoveVoterRequest { node_id: active, ..RemoveVoterRequest::default() };
-    cluster.admin().await.remove_voter(remove).await.unwrap();
+    cluster.admin().await.remove_voter(remove.clone()).await.unwrap();
     let next = until("another is active", async || {
         let next = cluster.active().await;
         (next != active).then_some(next)
     })
     .await;
     cluster.create_topic("second", 1).await;
+    // It has no vote, but its process goes on to follow: it is ready, also after a restart.
+    follows(&cluster, active, 2).await;
     cluster.kill(active).await;
+    cluster.create_topic("third", 1).await;
+    cluster.run(active).await.unwrap();
+    follows(&cluster, active, 3).await;
+    let quorum = cluster.admin().await.describe_quorum(DescribeQuorumRequest {}).await.unwrap().into_inner();
+    assert_eq!(quorum.observers.iter().map(|observer| observer.id).collect::<Vec<_>>(), [active]);
+    cluster.kill(active).await;
+    cluster.admin().await.remove_voter(remove.clone()).await.unwrap();
+    let error = cluster.admin().await.remove_voter(remove).await.unwrap_err();
+    assert!(error.message().starts_with("VOTER_NOT_FOUND"), "{error}");
     let quorum = cluster.admin().await.describe_quorum(DescribeQuorumRequest {}).await.unwrap().into_inner();
     let mut voters: Vec<u32> = quorum.voters.iter().map(|voter| voter.id).collect();
     voters.sort_unstable();
     let expected: Vec<u32> = (1..=4).filter(|id| *id != active).collect();
     assert_eq!(voters, expected);
-    assert_eq!(quorum.leader_id, Some(next));
+    assert_eq!((quorum.leader_id, quorum.observers.len()), (Some(next), 0));
     cluster.no_deaths();
+}
+
+async fn follows(cluster: &Cluster, id: u32, topics: usize) {
+    until("the one without a vote follows", async || {
+        let handle = cluster.handle(id).unwrap();
+        (handle.is_ready() && handle.published().image().topic_count() == topics).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,6 +122,12 @@ impl Image {
         self.topics.index().leaderless()
     }
 
+    /// Partitions with fewer in-sync replicas than replicas. Looks at every partition: for figures, not for decisions.
+    pub fn under_replicated_partitions(&self) -> impl Iterator<Item = TopicPartition> {
+        let lacking = |it: &(TopicPartition, &Arc<PartitionImage>)| it.1.isr.len() < it.1.replicas.len();
+        self.partitions().filter(lacking).map(|(of, _)| of)
+    }
+
     /// Topics whose partitions were written, but not their own record: left behind by a controller that died.
     pub fn unfinished_topics(&self) -> impl Iterator<Item = TopicId> {
         self.topics.unfinished().map(|(id, _)| id)

@@ -3,10 +3,12 @@
 //! Knows no figure by name except those of the process. Who registers one says in its help what it counts and in
 //! which unit; names begin with `vltava_` and end with the unit, or with `_total` when they only grow.
 
+mod distribution;
 mod process;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use distribution::{Distribution, Observed};
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, Opts, Registry, TextEncoder};
 pub use prometheus::{
@@ -29,10 +31,47 @@ pub struct Sample {
     pub name: &'static str,
     /// What it says, in which unit.
     pub help: &'static str,
-    /// Whether it only grows.
-    pub counter: bool,
     /// Its value.
-    pub value: f64,
+    pub value: Value,
+}
+
+/// What a figure is, and how much.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// It only grows.
+    Counter(f64),
+    /// It goes up and down.
+    Gauge(f64),
+    /// How often which length of time was seen.
+    Histogram(Observed),
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Counter(_) => "counter",
+            Self::Gauge(_) => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+impl Sample {
+    fn write(&self, page: &mut String) {
+        let Self { name, help, value } = self;
+        page.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {}\n", value.kind()));
+        match value {
+            Value::Counter(value) | Value::Gauge(value) => page.push_str(&format!("{name} {value}\n")),
+            Value::Histogram(Observed { within, count, sum }) => {
+                for (bound, count) in within {
+                    page.push_str(&format!("{name}_bucket{{le=\"{bound}\"}} {count}\n"));
+                }
+                page.push_str(&format!(
+                    "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}\n"
+                ));
+            }
+        }
+    }
 }
 
 /// Gives figures when the page is made.
@@ -59,7 +98,7 @@ pub struct Description {
 
 /// Upper bounds, in seconds, that fit what a node does: 50 µs to 26 s, each twice the last.
 pub fn latency_buckets() -> Vec<f64> {
-    (0..20).map(|i| 0.000_05 * f64::from(1_u32 << i)).collect()
+    distribution::bounds().collect()
 }
 
 impl Default for Metrics {
@@ -130,9 +169,7 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         let mut page = String::from_utf8_lossy(&page).into_owned();
         for sample in lock(&self.sources).iter().flat_map(|source| (source.0)()) {
-            let Sample { name, help, counter, value } = sample;
-            let kind = if counter { "counter" } else { "gauge" };
-            page.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
+            sample.write(&mut page);
         }
         Ok(page)
     }
@@ -143,7 +180,7 @@ impl Metrics {
         let sources = lock(&self.sources);
         described.extend(sources.iter().flat_map(|source| (source.0)()).map(|sample| Description {
             name: sample.name.into(),
-            kind: if sample.counter { "counter" } else { "gauge" },
+            kind: sample.value.kind(),
             labels: Vec::new(),
             help: sample.help.into(),
         }));
@@ -192,7 +229,7 @@ mod tests {
         appends.with_label_values(&["all"]).inc();
         metrics.gauge("vltava_partitions", "Partitions.").set(-2);
         metrics.histogram("vltava_sync_seconds", "Syncs.", latency_buckets()).observe(0.001);
-        let sample = Sample { name: "vltava_queue", help: "Waiting.", counter: false, value: 7.0 };
+        let sample = Sample { name: "vltava_queue", help: "Waiting.", value: Value::Gauge(7.0) };
         metrics.source(move || vec![sample.clone()]);
         let page = metrics.clone().render().unwrap();
         assert!(

@@ -153,6 +153,8 @@ pub struct PartitionState {
     pub replicas: Vec<NodeId>,
     /// The in-sync replicas.
     pub isr: Vec<NodeId>,
+    /// The eligible leader replicas outside the ISR (KIP-966).
+    pub elr: Vec<NodeId>,
     /// How the leader came to lead.
     pub recovery: LeaderRecovery,
 }

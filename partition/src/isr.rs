@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use vltava_model::{BrokerEpoch, ErrorCode, NodeId, PartitionEpoch};
 
-use crate::event::ProposalId;
+use crate::event::{PartitionState, ProposalId};
 use crate::time::Time;
 
 /// The first pause before a refused or lost proposal is made again; it doubles each time.
@@ -77,16 +77,18 @@ fn class(code: ErrorCode) -> Failure {
 pub(crate) struct Isr {
     epoch: PartitionEpoch,
     committed: BTreeSet<NodeId>,
+    elr: BTreeSet<NodeId>,
     state: IsrState,
     failures: u32,
     quiet_until: Time,
 }
 
 impl Isr {
-    pub(crate) fn new(epoch: PartitionEpoch, members: &[NodeId], now: Time) -> Self {
+    pub(crate) fn new(state: &PartitionState, now: Time) -> Self {
         Self {
-            epoch,
-            committed: members.iter().copied().collect(),
+            epoch: state.partition_epoch,
+            committed: state.isr.iter().copied().collect(),
+            elr: state.elr.iter().copied().collect(),
             state: IsrState::Stable,
             failures: 0,
             quiet_until: now,
@@ -102,6 +104,11 @@ impl Isr {
         &self.committed
     }
 
+    /// Whether replicas outside the ISR may be elected, because nothing is committed without them.
+    pub(crate) fn others_are_eligible(&self) -> bool {
+        !self.elr.is_empty()
+    }
+
     /// Whether a replica belongs to the maximal ISR: a member as committed, or by the change under way.
     pub(crate) fn may_contain(&self, node: NodeId) -> bool {
         let joins = match &self.state {
@@ -112,9 +119,9 @@ impl Isr {
     }
 
     /// Committed metadata. A newer partition epoch ends every change that was based on an older one, whatever became of it.
-    pub(crate) fn commit(&mut self, epoch: PartitionEpoch, members: &[NodeId], now: Time) {
-        if epoch > self.epoch {
-            *self = Self::new(epoch, members, now);
+    pub(crate) fn commit(&mut self, state: &PartitionState, now: Time) {
+        if state.partition_epoch > self.epoch {
+            *self = Self::new(state, now);
         }
     }
 

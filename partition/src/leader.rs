@@ -38,7 +38,7 @@ impl Leader {
     pub(crate) fn begin(ctx: &mut Context) -> Self {
         let state = &ctx.assignment.state;
         let (epoch, start) = (state.leader_epoch, ctx.log.offsets().log_end);
-        let isr = Isr::new(state.partition_epoch, &state.isr, ctx.now);
+        let isr = Isr::new(state, ctx.now);
         ctx.log.begin_epoch(epoch);
         ctx.emit(Effect::AssignEpoch { epoch, start });
         let mut leader = Self {
@@ -96,7 +96,7 @@ impl Leader {
     /// The assignment changed within the epoch.
     pub(crate) fn refresh(&mut self, ctx: &mut Context) {
         let state = &ctx.assignment.state;
-        self.isr.commit(state.partition_epoch, &state.isr, ctx.now);
+        self.isr.commit(state, ctx.now);
         let others: Vec<NodeId> =
             state.replicas.iter().copied().filter(|node| *node != ctx.local.node).collect();
         let removed: Vec<NodeId> =
@@ -149,7 +149,7 @@ impl Leader {
         if produce.records == 0 {
             return Err(ErrorCode::InvalidRecord);
         }
-        if produce.acks == Acks::All && self.is_under_min_insync(ctx) {
+        if produce.acks == Acks::All && self.may_not_commit(ctx) {
             return Err(ErrorCode::NotEnoughReplicas);
         }
         self.check_room(ctx, produce.acks)
@@ -294,8 +294,10 @@ impl Leader {
         self.tend_isr(ctx);
     }
 
-    fn is_under_min_insync(&self, ctx: &Context) -> bool {
-        self.isr.committed().len() < ctx.min_insync()
+    /// Whether nothing may be committed now: too few are in sync, as far as this broker knows the configuration, or the
+    /// controller, whose configuration may be newer, counts on others for it.
+    fn may_not_commit(&self, ctx: &Context) -> bool {
+        self.isr.others_are_eligible() || self.isr.committed().len() < ctx.min_insync()
     }
 
     /// Moves the high watermark to the least end of all who are or may be in the ISR (I5), and lets those answers go that
@@ -311,7 +313,7 @@ impl Leader {
     }
 
     fn replicated_by_all(&self, ctx: &Context) -> Option<Offset> {
-        if self.is_under_min_insync(ctx) {
+        if self.may_not_commit(ctx) {
             return None;
         }
         let mut least = ctx.log.offsets().replicated(ctx.durability());

@@ -22,6 +22,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct Pending {
     correlation_id: u64,
     append_time_ms: Option<i64>,
+    arrived: Instant,
     outcome: Outcome,
 }
 
@@ -36,7 +37,10 @@ impl Pending {
         let result = match self.outcome {
             Outcome::Known(result) => *result,
             Outcome::Waiting { reply, handle } => match reply.await {
-                Ok(Ok(produced)) => Ok(produced),
+                Ok(Ok(produced)) => {
+                    state.metrics.produce_time.observe(self.arrived.elapsed());
+                    Ok(produced)
+                }
                 Ok(Err(code)) => Err(explain(state, &handle, code)),
                 // The shard dropped it: the partition closed.
                 Err(_) => Err(explain(state, &handle, ErrorCode::NotLeaderOrFollower)),
@@ -67,9 +71,10 @@ fn explain(state: &BrokerState, handle: &PartitionHandle, code: ErrorCode) -> Er
 pub fn begin(state: &Arc<BrokerState>, request: ProduceRequest, now: Instant, wall_ms: i64) -> Pending {
     let correlation_id = request.correlation_id;
     match submit(state, request, now, wall_ms) {
-        Ok((outcome, append_time_ms)) => Pending { correlation_id, append_time_ms, outcome },
+        Ok((outcome, append_time_ms)) => Pending { correlation_id, append_time_ms, arrived: now, outcome },
         Err(error) => {
-            Pending { correlation_id, append_time_ms: None, outcome: Outcome::Known(Box::new(Err(*error))) }
+            let outcome = Outcome::Known(Box::new(Err(*error)));
+            Pending { correlation_id, append_time_ms: None, arrived: now, outcome }
         }
     }
 }

@@ -45,6 +45,7 @@ pub async fn run(state: Arc<BrokerState>, feed: mpsc::Sender<FeedEvent>, mut con
     let mut locator = Locator::new(&state.options.controllers);
     let mut backoff = BACKOFF_MIN;
     let max_term = AtomicU64::new(0);
+    let mut reported = None;
     loop {
         if let Some(located) =
             locator.locate().await.filter(|found| found.term >= max_term.load(Ordering::Relaxed))
@@ -55,7 +56,12 @@ pub async fn run(state: Arc<BrokerState>, feed: mpsc::Sender<FeedEvent>, mut con
             match ended {
                 Ok(()) => return,
                 Err(status) => {
-                    report(&located, &status);
+                    let reason = (located.node, status.message().to_owned());
+                    // The end of a session is news; the same refusal again is not.
+                    if started.elapsed() > OPEN_TIMEOUT || reported.as_ref() != Some(&reason) {
+                        report(&located, &status);
+                        reported = Some(reason);
+                    }
                     if is_foreign(&status) {
                         // No later attempt can end better, and nobody may take this for a broker that will serve soon.
                         let why = status::detail_of(&status).message;

@@ -51,6 +51,7 @@ pub fn partition_state(image: &PartitionImage) -> PartitionState {
         partition_epoch: image.partition_epoch,
         replicas: image.replicas.clone(),
         isr: image.isr.clone(),
+        elr: image.elr.clone(),
         recovery: match image.leader_recovery {
             vltava_metadata::LeaderRecovery::Recovered => LeaderRecovery::Recovered,
             vltava_metadata::LeaderRecovery::Recovering => LeaderRecovery::Recovering,

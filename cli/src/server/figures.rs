@@ -2,10 +2,10 @@
 
 use vltava_broker::BrokerHandle;
 use vltava_controller::ControllerHandle;
-use vltava_node::metrics::Sample;
+use vltava_node::metrics::{Sample, Value};
 
 fn gauge(name: &'static str, help: &'static str, value: f64) -> Sample {
-    Sample { name, help, counter: false, value }
+    Sample { name, help, value: Value::Gauge(value) }
 }
 
 /// What a controller counts.
@@ -46,11 +46,15 @@ pub fn controller(controller: &ControllerHandle) -> Vec<Sample> {
             "Partitions without a leader.",
             metrics.leaderless_partitions,
         ),
+        count(
+            "vltava_controller_under_replicated_partitions",
+            "Partitions with fewer in-sync replicas than replicas.",
+            metrics.under_replicated_partitions,
+        ),
     ]
 }
 
 /// What a broker counts.
 pub fn broker(broker: &BrokerHandle) -> Vec<Sample> {
-    let samples = broker.samples().into_iter();
-    samples.map(|s| Sample { name: s.name, help: s.help, counter: s.counter, value: s.value }).collect()
+    broker.samples()
 }

@@ -24,6 +24,8 @@ const ASK: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_secs(10);
 /// How long a change may wait for its quorum.
 const COMMIT: Duration = Duration::from_secs(20);
+/// Observers that a quorum takes by themselves.
+const OBSERVERS_MAX: usize = 16;
 /// A new controller has caught up when it lacks at most so many entries.
 const CLOSE: u64 = 50;
 
@@ -54,13 +56,56 @@ impl Members {
         owned(async move { this.add_now(node, address).await }).await
     }
 
-    /// Takes a controller's vote, also this one's own.
+    /// Takes a controller's vote, also this one's own; or has an observer forgotten. One that goes on running asks to observe
+    /// by itself.
     ///
     /// # Errors
     /// VOTER_NOT_FOUND, INVALID_REQUEST when it can not be done, or a retryable error.
     pub(crate) async fn remove(&self, node: NodeId, directory: Option<DirectoryId>) -> Result<(), Refusal> {
         let this = self.clone();
         owned(async move { this.remove_now(node, directory).await }).await
+    }
+
+    /// Lets a controller without a vote follow.
+    ///
+    /// # Errors
+    /// DUPLICATE_VOTER when the node has a vote with this or another directory, INVALID_REQUEST when another answers at its
+    /// address, or a retryable error.
+    pub(crate) async fn observe(&self, voter: VoterId, address: String) -> Result<(), Refusal> {
+        let this = self.clone();
+        owned(async move { this.observe_now(voter, address).await }).await
+    }
+
+    async fn observe_now(&self, voter: VoterId, address: String) -> Result<(), Refusal> {
+        let _one = self.changing.try_lock().map_err(|_| busy())?;
+        if self.voters().iter().any(|known| known.node == voter.node) {
+            let text = format!("node {} has a vote; see `vltava quorum describe`", voter.node);
+            return Err(Refusal::new(ErrorCode::DuplicateVoter, text));
+        }
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        let known = membership.get_node(&voter);
+        if known.is_some_and(|known| known.address == address) {
+            return Ok(());
+        }
+        let moved = known.is_some();
+        if !moved && membership.learner_ids().count() >= OBSERVERS_MAX {
+            let text = format!(
+                "there are {OBSERVERS_MAX} observers: remove those that are gone with `vltava quorum remove`"
+            );
+            return Err(Refusal::new(ErrorCode::PolicyViolation, text));
+        }
+        let directory = self.who_is_at(NodeId::new(voter.node), &address).await?;
+        if directory.get() != voter.directory {
+            let text = format!("node {} at {address} has directory id {directory}", voter.node);
+            return Err(Refusal::new(ErrorCode::InvalidRequest, text));
+        }
+        if moved {
+            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([voter])), true).await?;
+        }
+        self.change(ChangeMembers::AddNodes(BTreeMap::from([(voter, VoterNode { address })])), true).await?;
+        tracing::info!(%voter, "a controller without a vote follows");
+        Ok(())
     }
 
     async fn add_now(&self, node: NodeId, address: String) -> Result<DirectoryId, Refusal> {
@@ -154,7 +199,7 @@ impl Members {
             tracing::info!(%voter, "a controller votes no more");
             return Ok(());
         }
-        // An observer that an addition left behind.
+        // An observer: it lost its vote before, or never had one.
         let learner = membership.learner_ids().find(|voter| is_meant(&voter));
         let Some(learner) = learner else {
             let known: Vec<_> = voters.iter().map(|voter| voter.to_string()).collect();

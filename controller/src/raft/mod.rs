@@ -6,6 +6,7 @@ pub(crate) mod leadership;
 pub(crate) mod local;
 pub(crate) mod membership;
 pub(crate) mod network;
+pub(crate) mod observing;
 pub(crate) mod peers;
 pub(crate) mod wire;
 

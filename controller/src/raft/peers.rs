@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use vltava_proto::v1::controller_client::ControllerClient;
-use vltava_proto::v1::{IdentifyRequest, IdentifyResponse};
+use vltava_proto::v1::{IdentifyRequest, IdentifyResponse, ObserveRequest};
 
 use super::local::Local;
 use super::network;
@@ -43,6 +43,24 @@ impl Peers {
         request.set_timeout(limit);
         match tokio::time::timeout(limit, client.identify(request)).await {
             Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+        }
+    }
+
+    /// Asks the active controller at `address` to let this one follow.
+    ///
+    /// # Errors
+    /// The call's status.
+    pub(crate) async fn observe(&self, address: &str, limit: Duration) -> Result<(), Status> {
+        let mut client = ControllerClient::new(self.channel(address)?);
+        let request = ObserveRequest {
+            node_id: self.local.voter.node,
+            directory_id: self.local.directory().to_bytes().to_vec().into(),
+            cluster_id: self.local.cluster_bytes(),
+            address: self.local.address.clone(),
+        };
+        match tokio::time::timeout(limit, client.observe(request)).await {
+            Ok(answer) => answer.map(drop),
             Err(_) => Err(Status::deadline_exceeded("no answer in time")),
         }
     }

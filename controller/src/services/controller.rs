@@ -5,15 +5,19 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use vltava_model::{ClusterId, DirectoryId, ErrorCode};
+use vltava_proto::status::status;
 use vltava_proto::v1::controller_server::Controller;
 use vltava_proto::v1::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionsRequest, AlterPartitionsResponse,
     AssignDirectoriesRequest, AssignDirectoriesResponse, BrokerMessage, ControllerMessage, IdentifyRequest,
-    IdentifyResponse,
+    IdentifyResponse, ObserveRequest, ObserveResponse,
 };
 
+use vltava_raft_store::VoterId;
+
 use super::principal::{Operation, admit};
-use super::status_of;
+use super::{refused, status_of};
 use crate::decide;
 use crate::raft::Raft;
 use crate::raft::leadership::{Leadership, Situation};
@@ -104,5 +108,19 @@ impl Controller for ControllerService {
             voters: self.members.identities(),
             term: situation.term,
         }))
+    }
+
+    async fn observe(&self, request: Request<ObserveRequest>) -> Result<Response<ObserveResponse>, Status> {
+        admit(&request, Operation::ClusterAction)?;
+        self.sessions.queue.active().map_err(|error| status_of(&error))?;
+        let ObserveRequest { node_id, directory_id, cluster_id, address } = request.into_inner();
+        let directory = DirectoryId::from_slice(&directory_id)
+            .ok_or_else(|| status(ErrorCode::InvalidRequest, "a directory id is 16 bytes"))?;
+        if !cluster_id.is_empty() && ClusterId::from_slice(&cluster_id) != self.sessions.local.cluster() {
+            return Err(status(ErrorCode::InconsistentClusterId, "this is another cluster"));
+        }
+        let voter = VoterId::new(node_id, directory.get());
+        self.members.observe(voter, address).await.map_err(|refusal| refused(&refusal))?;
+        Ok(Response::new(ObserveResponse {}))
     }
 }

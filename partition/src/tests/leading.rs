@@ -54,6 +54,24 @@ fn a_follower_counts_only_what_it_synced() {
     assert_eq!(bench.high_watermark(), 1);
 }
 
+/// The controller may know of a larger `min.insync.replicas` than this broker, and then elects who left the ISR: its answer to
+/// a proposal is often here before the configuration is.
+#[test]
+fn nothing_is_committed_while_others_are_eligible() {
+    let mut bench = leader(1, &[1, 2]);
+    bench.subscribe(replica(2), 5, 0, None);
+    let (waits, _) = bench.produce(1, Acks::All);
+    let alone = PartitionState { elr: vec![node(2)], ..state(Some(1), 5, 2, &[1]) };
+    bench.step(assigned(alone));
+    assert_eq!(answer(&bench.sync(), waits), None);
+    assert_eq!(answer(&bench.progress(2, 5, 1), waits), None);
+    assert_eq!(bench.high_watermark(), 0);
+    let (refused, effects) = bench.produce(1, Acks::All);
+    assert_eq!(answer(&effects, refused), Some(Err(ErrorCode::NotEnoughReplicas)));
+    let effects = bench.step(assigned(state(Some(1), 5, 3, &[1])));
+    assert_eq!(answer(&effects, waits), Some(Ok(0)));
+}
+
 #[test]
 fn nothing_is_committed_while_too_few_are_in_sync() {
     let mut bench = leader(2, &[1]);

@@ -42,6 +42,7 @@ fn state(leader: Option<u32>, leader_epoch: u32, partition_epoch: u32, isr: &[u3
         partition_epoch: PartitionEpoch::new(partition_epoch),
         replicas: vec![node(1), node(2), node(3)],
         isr: isr.iter().copied().map(node).collect(),
+        elr: Vec::new(),
         recovery: LeaderRecovery::Recovered,
     }
 }

@@ -19,7 +19,6 @@ pub struct Broker {
 #[derive(Clone, Debug)]
 pub struct Meta {
     pub state: PartitionState,
-    pub elr: Vec<NodeId>,
     pub brokers: BTreeMap<NodeId, Broker>,
 }
 
@@ -61,10 +60,11 @@ impl Controller {
             partition_epoch: PartitionEpoch::ZERO,
             replicas: replicas.to_vec(),
             isr: Vec::new(),
+            // A partition is created with all of its replicas in the ISR; here they are eligible until they register.
+            elr: replicas.to_vec(),
             recovery: LeaderRecovery::Recovered,
         };
-        // A partition is created with all of its replicas in the ISR; here they are eligible until they register.
-        let meta = Meta { state, elr: replicas.to_vec(), brokers: BTreeMap::new() };
+        let meta = Meta { state, brokers: BTreeMap::new() };
         Self { versions: vec![Rc::new(meta)], min_insync }
     }
 
@@ -159,7 +159,7 @@ impl Controller {
     /// The next state with this ISR.
     fn change(&self, meta: &mut Meta, isr: Vec<NodeId>, emptied: Option<NodeId>) {
         let before = meta.state.clone();
-        let was_eligible = |node: &NodeId| before.isr.contains(node) || meta.elr.contains(node);
+        let was_eligible = |node: &NodeId| before.isr.contains(node) || meta.state.elr.contains(node);
         let enough = self.min_insync.min(before.replicas.len());
         let mut elr: Vec<_> = (before.replicas.iter().copied())
             .filter(|node| was_eligible(node) && !isr.contains(node) && emptied != Some(*node))
@@ -179,8 +179,8 @@ impl Controller {
         if isr.len() >= enough {
             elr.clear();
         }
-        let changed = (&before.isr, before.leader, &meta.elr) != (&isr, leader, &elr);
-        meta.elr = elr;
+        let changed = (&before.isr, before.leader, &meta.state.elr) != (&isr, leader, &elr);
+        meta.state.elr = elr;
         meta.state.isr = isr;
         meta.state.leader = leader;
         if before.leader != leader {

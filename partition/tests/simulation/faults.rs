@@ -116,7 +116,7 @@ impl World {
     /// A disk is lost, where the promise covers that: somebody else is in sync, and no other disk was just lost.
     fn wipe(&mut self, id: NodeId) {
         let meta = self.controller.now();
-        let matters = meta.state.isr.contains(&id) || meta.elr.contains(&id);
+        let matters = meta.state.isr.contains(&id) || meta.state.elr.contains(&id);
         let is_only = !meta.state.isr.iter().any(|node| *node != id);
         let enough = !is_only && self.oracle.wiped.is_empty() && self.setup.settings.min_insync >= 2;
         let may_be_counted = self.nodes.values().filter_map(|node| node.machine.as_ref()).any(|machine| {

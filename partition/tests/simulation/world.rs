@@ -283,7 +283,7 @@ impl World {
     pub fn check_members(&self) -> Checked {
         let meta = self.controller.now();
         let disks = self.nodes.iter().map(|(node, known)| (*node, &known.disk)).collect();
-        let members: Vec<_> = meta.state.isr.iter().chain(&meta.elr).copied().collect();
+        let members: Vec<_> = meta.state.isr.iter().chain(&meta.state.elr).copied().collect();
         self.oracle.members(&members, self.setup.settings.durability, &disks)
     }
 
