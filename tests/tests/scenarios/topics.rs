@@ -5,7 +5,7 @@ use std::time::Duration;
 use vltava_model::ErrorCode;
 use vltava_proto::v1::FetchRequest;
 use vltava_tests::load::{Load, LoadOptions};
-use vltava_tests::{Cluster, wait};
+use vltava_tests::{Cluster, cli, wait};
 
 use crate::api::Api;
 use crate::support::{RECOVERY, conclude, create, progress, three, wait_in_sync};
@@ -145,4 +145,56 @@ fn partitions_are_added_and_leaders_moved_under_load() {
     assert!(gap < Duration::from_secs(5), "{gap:?}");
     wait_in_sync(&cluster, TOPIC, 6, 3);
     conclude(&mut cluster, load, "moved leaders", TOPIC, 3);
+}
+
+/// Deleting many partitions that are being written must end writers with an error that says why, free the space, and cost
+/// another topic's writers nothing.
+#[test]
+fn topics_are_deleted_while_they_are_written() {
+    const DOOMED: [&str; 2] = ["doomed-a", "doomed-b"];
+    let mut cluster = three("");
+    create(&cluster, TOPIC, 3, 3, &[]);
+    let load = Load::start(&cluster.servers(), &LoadOptions::new(TOPIC, 3));
+    progress(&cluster, &load, 200);
+    for round in 0..2 {
+        for doomed in DOOMED {
+            create(&cluster, doomed, 24, 3, &[]);
+        }
+        std::thread::scope(|scope| {
+            let writers = DOOMED.map(|doomed| {
+                let args = ["perf", "produce", doomed, "--records", "100000000", "--rate", "4000"];
+                let servers = cluster.servers();
+                scope.spawn(move || cli::run(&servers, &args, b""))
+            });
+            for doomed in DOOMED {
+                let written = |describe: &serde_json::Value| {
+                    let partitions = describe["partitions"].as_array().into_iter().flatten();
+                    let ends = partitions.filter_map(|partition| partition["high_watermark"].as_u64());
+                    ends.filter(|end| *end > 0).count()
+                };
+                let busy = wait::until("most of its partitions to be written", RECOVERY, || {
+                    match cluster.describe(doomed) {
+                        Ok(described) if written(&described) >= 12 => Ok(()),
+                        Ok(described) => Err(format!("{} are", written(&described))),
+                        Err(error) => Err(error),
+                    }
+                });
+                busy.unwrap_or_else(|error| panic!("round {round}: {error}\n{}", cluster.logs()));
+                cluster.cli(&["topics", "delete", doomed]).ok();
+            }
+            for writer in writers {
+                let ended = writer.join().expect("the command line ran");
+                assert_ne!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+                assert!(ended.err.contains("doomed"), "which topic is gone? {}", ended.err);
+            }
+        });
+        progress(&cluster, &load, 200);
+    }
+    let gone =
+        wait::until("the deleted partitions' files to go", RECOVERY, || match partition_dirs(&cluster) {
+            9 => Ok(()),
+            left => Err(format!("{left} are left, 9 were to stay")),
+        });
+    gone.unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
+    conclude(&mut cluster, load, "deleted under load", TOPIC, 3);
 }
