@@ -11,6 +11,7 @@
 //! | [`recorder`] | records from many threads |
 //! | [`format`] | histories as files |
 //! | [`check`] | what must hold, and the verdict |
+//! | [`report`] | the verdict for people |
 //! | [`generate`] | histories from a seed, good ones and broken ones |
 //!
 //! A recording goes like this: [`Recorder::create`]; declare clients and partitions; encode a [`Payload`] for every
@@ -26,6 +27,7 @@ pub mod generate;
 pub mod payload;
 pub mod recorder;
 mod refs;
+pub mod report;
 
 pub use check::{Checker, Judgement, Kind, Options, Verdict, check_events, check_file};
 pub use event::{At, Event};

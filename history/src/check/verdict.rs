@@ -68,10 +68,10 @@ impl Kind {
             Self::SkippedPoll => "skipped poll",
             Self::NonMonotonicPoll => "non-monotonic poll",
             Self::UncommittedRead => "uncommitted read",
-            Self::Corrupt => "corrupt",
-            Self::Misplaced => "misplaced",
-            Self::Hole => "hole",
-            Self::Unavailable => "unavailable",
+            Self::Corrupt => "corrupt record",
+            Self::Misplaced => "misplaced record",
+            Self::Hole => "hole in the log",
+            Self::Unavailable => "unavailability",
             Self::Malformed => "malformed history",
         }
     }

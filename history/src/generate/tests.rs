@@ -38,7 +38,7 @@ fn good_histories_pass() {
 fn every_kind_of_violation_is_found_and_is_of_that_kind() {
     for kind in Kind::ALL {
         let mut broken = 0;
-        for seed in 0..40 {
+        for seed in 0..25 {
             let mut events = good_history(seed, Shape::SMALL);
             let Some(place) = break_history(&mut events, kind, seed) else { continue };
             broken += 1;
@@ -49,7 +49,7 @@ fn every_kind_of_violation_is_found_and_is_of_that_kind() {
             let explained = !told.operations.is_empty() || matches!(kind, Kind::Hole | Kind::Unavailable);
             assert!(explained, "seed {seed}: {told:?}");
         }
-        assert!(broken >= 30, "{kind}: only {broken} of 40 histories had a place for it");
+        assert!(broken >= 18, "{kind}: only {broken} of 25 histories had a place for it");
     }
 }
 
