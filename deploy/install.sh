@@ -162,8 +162,8 @@ log.dirs = ["$data_dir/data"]
 controller.quorum.voters = [$list]
 listeners = ["GRPC://0.0.0.0:7092", "CONTROLLER://0.0.0.0:7093", "HTTP://0.0.0.0:8092"]
 advertised.listeners = ["GRPC://$host:7092", "CONTROLLER://$host:7093"]
-default.replication.factor = 3
-min.insync.replicas = 2
+default.replication.factor = $((${#voter_list[@]} < 3 ? ${#voter_list[@]} : 3))
+min.insync.replicas = $((${#voter_list[@]} < 2 ? 1 : 2))
 CONFIG
     if [ -n "$rack" ]; then
         echo "broker.rack = \"$rack\""

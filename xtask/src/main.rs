@@ -1,5 +1,6 @@
 //! Chores of the repository, run as `cargo xtask <chore>`. Each check prints what is wrong, where, and exits with 1.
 
+mod dependencies;
 mod layers;
 mod tidy;
 
@@ -12,7 +13,8 @@ cargo xtask <chore>
 
   layers   hold the crates' dependencies against the layering
   tidy     hold every source file against the house rules
-  check    both
+  deps     hold what the lock file brings in against the list of licences and sources
+  check    all three
   docs     write the documents that are made from the code";
 
 fn main() -> ExitCode {
@@ -21,7 +23,10 @@ fn main() -> ExitCode {
     let problems = match chore.as_str() {
         "layers" => layers::check(&root),
         "tidy" => tidy::check(&root),
-        "check" => layers::check(&root).into_iter().chain(tidy::check(&root)).collect(),
+        "deps" => dependencies::check(&root),
+        "check" => {
+            [layers::check, tidy::check, dependencies::check].iter().flat_map(|check| check(&root)).collect()
+        }
         "docs" => write_docs(&root),
         _ => {
             eprintln!("{HELP}");
