@@ -106,6 +106,11 @@ impl Client {
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How new the newest metadata is that were seen, as an offset of the metadata log.
+    pub(crate) fn newest_seen(&self) -> u64 {
+        self.known().metadata_offset
+    }
+
     /// How long one request may take.
     pub fn request_timeout(&self) -> Duration {
         self.inner.options.request_timeout

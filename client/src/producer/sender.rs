@@ -16,7 +16,10 @@ use vltava_model::batch::ProducerStamp;
 use vltava_model::{
     ErrorClass, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
 };
-use vltava_proto::v1::{self, InitProducerRequest, ProduceRequest, ProduceResponse, produce_request};
+use vltava_proto::v1::{
+    self, InitProducerRequest, MetadataResponse, ProduceRequest, ProduceResponse, TopicMetadata,
+    produce_request,
+};
 
 use super::accumulator::{Accumulator, Next, Ready};
 use super::options::{Acks, ProducerOptions};
@@ -52,6 +55,8 @@ struct Sender {
     /// Sent on the current stream, oldest first.
     under_way: VecDeque<Batch>,
     correlation: u64,
+    /// The newest metadata seen when the topic was last known to be there, as an offset of the metadata log.
+    existed_at: Option<u64>,
 }
 
 /// An answer that is this late makes the sender ask who leads: a leader that is silent is not waited for to the end.
@@ -83,6 +88,7 @@ pub(super) async fn run(
         queue: VecDeque::new(),
         under_way: VecDeque::new(),
         correlation: 0,
+        existed_at: None,
     };
     while sender.wait_for_work().await {
         match sender.connect().await {
@@ -98,8 +104,7 @@ pub(super) async fn run(
         }
         sender.expire();
         backoff.wait().await;
-        // Without an answer the old metadata does; the next attempt asks again.
-        let _ = sender.client.refresh_topic(&sender.topic).await;
+        sender.look_around().await;
     }
 }
 
@@ -116,8 +121,36 @@ impl Sender {
         true
     }
 
+    /// Asks for the leader anew. Without an answer the old metadata does; the next attempt asks again.
+    async fn look_around(&mut self) {
+        let Ok(answer) = self.client.refresh(std::slice::from_ref(&self.topic)).await else { return };
+        if self.existed_at.is_some_and(|at| was_deleted(&answer, &self.topic, at)) {
+            self.give_up_all();
+            // A topic of the same name would be another one.
+            self.existed_at = None;
+        }
+    }
+
+    /// Nothing that waits can be written any more.
+    fn give_up_all(&mut self) {
+        let message = format!("topic '{}' was deleted before the record was acknowledged", self.topic);
+        let error = ClientError::new(ErrorCode::UnknownTopicOrPartition, message);
+        let fail = |accumulator: &Accumulator, ready: Ready| {
+            ready.fail(&error);
+            accumulator.settled();
+        };
+        for batch in self.queue.drain(..) {
+            fail(&self.accumulator, *batch.ready);
+        }
+        while let Next::Batch(ready) = self.accumulator.next() {
+            fail(&self.accumulator, *ready);
+        }
+        self.renumber();
+    }
+
     async fn connect(&mut self) -> Result<Connection, ClientError> {
         let mut leader = self.client.leader(&self.topic, self.partition).await?;
+        self.existed_at = Some(self.client.newest_seen());
         if self.options.idempotence && self.identity.id.is_none() {
             let answer = leader.client.init_producer(InitProducerRequest {}).await?.into_inner();
             self.identity = Identity { id: Some(ProducerId::new(answer.producer_id)), next: Sequence::ZERO };
@@ -334,6 +367,17 @@ async fn wait(accumulator: &Accumulator, until: Option<Instant>) {
     }
 }
 
+/// Whether the topic was deleted: metadata that are not older than those in which it was do not have it.
+fn was_deleted(answer: &MetadataResponse, topic: &str, existed_at: u64) -> bool {
+    let missing = |found: &TopicMetadata| {
+        found.name == topic
+            && found.error.as_ref().is_some_and(|error| {
+                vltava_proto::status::code_of(error) == ErrorCode::UnknownTopicOrPartition
+            })
+    };
+    answer.metadata_offset >= existed_at && answer.topics.iter().any(missing)
+}
+
 /// An answer is late: waiting goes on only while the leader is the same.
 async fn still_leads(
     client: &Client,
@@ -348,5 +392,27 @@ async fn still_leads(
             Err(ClientError::new(ErrorCode::NotLeaderOrFollower, "another leader was elected"))
         }
         Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_metadata_that_are_not_older_tell_that_a_topic_is_gone() {
+        let error = |code| Some(vltava_proto::status::detail(code, "none"));
+        let topic = |error| TopicMetadata { name: "t".into(), error, ..TopicMetadata::default() };
+        let answer = |metadata_offset, topics| MetadataResponse {
+            metadata_offset,
+            topics,
+            ..MetadataResponse::default()
+        };
+        let gone = || vec![topic(error(ErrorCode::UnknownTopicOrPartition))];
+        assert!(was_deleted(&answer(7, gone()), "t", 7));
+        assert!(!was_deleted(&answer(6, gone()), "t", 7));
+        assert!(!was_deleted(&answer(7, vec![topic(None)]), "t", 7));
+        assert!(!was_deleted(&answer(7, vec![topic(error(ErrorCode::LeaderNotAvailable))]), "t", 7));
+        assert!(!was_deleted(&answer(7, gone()), "another", 7));
     }
 }

@@ -184,7 +184,8 @@ fn topics_are_deleted_while_they_are_written() {
             }
             for writer in writers {
                 let ended = writer.join().expect("the command line ran");
-                assert_ne!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+                // It ends by itself, long before the time that a record may take is over.
+                assert!(ended.code.is_some_and(|code| code != 0), "{ended:?}");
                 assert!(ended.err.contains("doomed"), "which topic is gone? {}", ended.err);
             }
         });
