@@ -67,11 +67,8 @@ pub(crate) async fn open(directory: PathBuf, node: NodeId, feed_bytes: usize) ->
     let machine = Machine::new(published.clone(), feed.clone());
     let path = directory.clone();
     let opening = vltava_threads::offload(move || {
-        std::fs::create_dir_all(&path).map_err(|source| StartError::Io {
-            what: format!("could not create {}", path.display()),
-            source,
-        })?;
-        // The store's lock comes first: two processes must not both choose an identity.
+        // The store creates the directory, and its name durably: a power cut must not take both. Its lock comes first: two
+        // processes must not both choose an identity.
         let opened = vltava_raft_store::open(&StoreOptions::new(&path), machine)?;
         let identity = Identity::read(&path, node)?;
         Ok::<_, StartError>((opened, identity))
