@@ -52,6 +52,7 @@ const GRAPH: &[(&str, &[&str])] = &[
         ],
     ),
     ("bench", &["client", "metadata", "commitlog", "proto", "model"]),
+    ("chaos", &["history", "client", "proto", "model"]),
     ("xtask", &["node"]),
 ];
 

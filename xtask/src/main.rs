@@ -5,6 +5,7 @@ mod layers;
 mod tidy;
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -15,6 +16,7 @@ cargo xtask <chore>
   tidy     hold every source file against the house rules
   deps     hold what the lock file brings in against the list of licences and sources
   check    all three
+  chaos    break a cluster of real processes and check what it promised; `cargo xtask chaos --help`
   docs     write the documents that are made from the code";
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
             [layers::check, tidy::check, dependencies::check].iter().flat_map(|check| check(&root)).collect()
         }
         "docs" => write_docs(&root),
+        "chaos" => vec![chaos(&root)],
         _ => {
             eprintln!("{HELP}");
             return ExitCode::from(2);
@@ -53,6 +56,21 @@ fn write_docs(root: &Path) -> Vec<String> {
         Err(error) => Err(error),
     };
     written.err().map(|error| format!("docs/configuration.md: {error}")).into_iter().collect()
+}
+
+/// Becomes the tool that does chaos, built in release; returns what went wrong when it can't.
+fn chaos(root: &Path) -> String {
+    let mut build = Command::new(env!("CARGO"));
+    let built =
+        build.current_dir(root).args(["build", "--release", "--quiet", "-p", "vltava-chaos"]).status();
+    if !built.is_ok_and(|status| status.success()) {
+        return "the chaos tool does not build".to_owned();
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let tool = target.join("release/vltava-chaos");
+    // Its exit code and the signals to it are its own.
+    let error = Command::new(&tool).args(std::env::args_os().skip(2)).exec();
+    format!("{}: {error}", tool.display())
 }
 
 /// The workspace's folder.

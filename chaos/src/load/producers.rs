@@ -1,0 +1,164 @@
+//! Producers that write checked records at a pace, several under way, and record each outcome.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior};
+use vltava_client::{ClientError, Producer, ProducerOptions, Record, Written};
+use vltava_history::Payload;
+use vltava_history::event::{Acks, At, ClientRef, Event, Outcome, PartitionRef, Produce, Role};
+
+use super::{Common, Topic};
+
+/// Records that one producer may have under way.
+const WINDOW: usize = 800;
+/// How long a record may take before its outcome is unknown.
+const DELIVERY: Duration = Duration::from_secs(40);
+/// How often a producer looks what is due.
+const TICK: Duration = Duration::from_millis(20);
+/// Sizes of records, in bytes.
+const SIZES: std::ops::Range<usize> = 60..500;
+
+/// Writes until the load ends.
+pub async fn until_stopped(common: Common, topic: Topic, name: String, rate: u32) {
+    let mut stop = common.stop.clone();
+    // A sender that is gone means the same as one that says so.
+    let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+    produce(&common, &topic, &name, rate, stopped).await;
+}
+
+/// Writes until `stopped`, and returns when every record has its outcome.
+pub async fn produce(
+    common: &Common,
+    topic: &Topic,
+    name: &str,
+    rate: u32,
+    stopped: impl Future<Output = ()>,
+) {
+    let client = match common.client() {
+        Ok(client) => client,
+        Err(error) => return common.scribe.violation(&format!("{name} can't begin: {error}")),
+    };
+    let options = ProducerOptions {
+        delivery_timeout: DELIVERY,
+        request_timeout: Duration::from_secs(10),
+        max_block: DELIVERY,
+        ..ProducerOptions::default()
+    };
+    let who = common.scribe.recorder.client(name, Role::IdempotentProducer);
+    let mut writer = Writer {
+        common,
+        topic,
+        who,
+        producer: Producer::new(client, options),
+        window: Arc::new(Semaphore::new(WINDOW)),
+        next: vec![0; topic.partitions.len()],
+        rng: StdRng::seed_from_u64(common.options.seed ^ (u64::from(who.get()) << 32)),
+    };
+    tokio::pin!(stopped);
+    let began = Instant::now();
+    let mut written = 0;
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    'load: loop {
+        tokio::select! {
+            () = &mut stopped => break,
+            _ = ticks.tick() => {}
+        }
+        let due = (began.elapsed().as_secs_f64() * f64::from(rate)) as u64;
+        // What was not sent while nothing could be sent is not made up for.
+        written = written.max(due.saturating_sub(u64::from(rate)));
+        while written < due {
+            tokio::select! {
+                () = &mut stopped => break 'load,
+                () = writer.write() => {}
+            }
+            written += 1;
+        }
+    }
+    let all = u32::try_from(WINDOW).unwrap_or(u32::MAX);
+    let outcomes = tokio::time::timeout(DELIVERY * 2, async {
+        writer.producer.flush().await;
+        writer.window.acquire_many(all).await
+    });
+    if outcomes.await.is_err() {
+        common.scribe.violation(&format!("{name} has records without an outcome long after their time"));
+    }
+}
+
+struct Writer<'a> {
+    common: &'a Common,
+    topic: &'a Topic,
+    who: ClientRef,
+    producer: Producer,
+    window: Arc<Semaphore>,
+    next: Vec<u64>,
+    rng: StdRng,
+}
+
+impl Writer<'_> {
+    async fn write(&mut self) {
+        let Ok(room) = self.window.clone().acquire_owned().await else { return };
+        let index = self.rng.next_u32() as usize % self.next.len();
+        let partition = self.topic.partitions[index];
+        let place = self.common.scribe.recorder.place(partition);
+        let seq = self.next[index];
+        self.next[index] += 1;
+        let payload =
+            Payload { run: place.run, producer: self.who, seq, topic: place.topic, partition: place.index };
+        let value = payload.encode(self.rng.random_range(SIZES));
+        let record = Record::new(&self.topic.name).value(value).partition(place.index.get());
+        let told = Told {
+            common: self.common.clone(),
+            producer: self.who,
+            partition,
+            seq,
+            invoked: self.common.scribe.now(),
+        };
+        let failing = told.clone();
+        let callback = Box::new(move |outcome: Result<Written, ClientError>| {
+            match outcome {
+                Ok(written) => told.acked(written),
+                Err(error) => told.record(Outcome::Unknown(error.to_string())),
+            }
+            drop(room);
+        });
+        // Dropped in the midst when the load ends: then nothing was handed over, or its callback tells.
+        if let Err(error) = self.producer.send_with(record, callback).await {
+            failing.record(Outcome::Failed(error.to_string()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Told {
+    common: Common,
+    producer: ClientRef,
+    partition: PartitionRef,
+    seq: u64,
+    invoked: At,
+}
+
+impl Told {
+    fn acked(&self, written: Written) {
+        self.record(Outcome::Ok(Some(written.offset)));
+        self.common.pulse.acked(self.partition, self.common.scribe.now());
+    }
+
+    fn record(&self, outcome: Outcome<Option<vltava_model::Offset>>) {
+        self.common.scribe.recorder.record(Event::Produce(Produce {
+            producer: self.producer,
+            partition: self.partition,
+            seq: self.seq,
+            count: 1,
+            acks: Acks::All,
+            invoked: self.invoked,
+            completed: self.common.scribe.now(),
+            outcome,
+        }));
+    }
+}
