@@ -64,20 +64,7 @@ pub fn write_checkpoint(
     payload: &[u8],
 ) -> io::Result<()> {
     assert!(payload.len() <= PAYLOAD_BYTES_MAX, "a checkpoint of {} bytes", payload.len());
-    let parent = parent_of(path).ok_or(ErrorKind::InvalidInput)?;
-    let temporary = temporary(path)?;
-    let bytes = encode(kind, version, payload);
-    let written = storage.create(&temporary).and_then(|file| {
-        file.set_len(0)?;
-        file.write_at(0, &bytes)?;
-        file.sync_data()
-    });
-    if let Err(error) = written.and_then(|()| storage.rename(&temporary, path)) {
-        // A full disk should not stay the fuller for it; that this too may fail changes nothing.
-        let _ = storage.remove(&temporary);
-        return Err(error);
-    }
-    storage.sync_dir(parent)
+    crate::replace_file(storage, path, &[&encode(kind, version, payload)])
 }
 
 /// Reads the checkpoint at `path`; `None` when there is none.
@@ -89,7 +76,9 @@ pub fn read_checkpoint(
     path: &Path,
     kind: CheckpointKind,
 ) -> Result<Option<Checkpoint>, CheckpointError> {
-    match read_bytes(storage, path) {
+    // A longer file is corrupt anyway.
+    let longest = PAYLOAD_BYTES_MAX + HEADER_BYTES + CRC_BYTES;
+    match crate::read_file(storage, path, longest as u64) {
         Ok(bytes) => decode(&bytes, kind)
             .map(Some)
             .map_err(|reason| CheckpointError::Corrupt { path: path.into(), reason }),
@@ -111,12 +100,6 @@ pub fn remove_checkpoint(storage: &dyn Storage, path: &Path) -> io::Result<bool>
     }
 }
 
-fn temporary(path: &Path) -> io::Result<PathBuf> {
-    let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
-    name.push(".tmp");
-    Ok(path.with_file_name(name))
-}
-
 fn encode(kind: CheckpointKind, version: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len() + CRC_BYTES);
     bytes.extend_from_slice(MAGIC);
@@ -128,15 +111,6 @@ fn encode(kind: CheckpointKind, version: u16, payload: &[u8]) -> Vec<u8> {
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_be_bytes());
     bytes
-}
-
-fn read_bytes(storage: &dyn Storage, path: &Path) -> io::Result<Vec<u8>> {
-    let file = storage.open(path)?;
-    let len = file.len()?;
-    // A longer file is corrupt anyway; this much of it is enough to say so.
-    let mut bytes = vec![0; len.min((PAYLOAD_BYTES_MAX + HEADER_BYTES + CRC_BYTES + 1) as u64) as usize];
-    file.read_exact_at(0, &mut bytes)?;
-    Ok(bytes)
 }
 
 fn decode(bytes: &[u8], kind: CheckpointKind) -> Result<Checkpoint, &'static str> {

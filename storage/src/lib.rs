@@ -6,9 +6,11 @@
 pub mod checkpoint;
 mod memory;
 mod real;
+mod whole;
 
 pub use memory::{CrashMode, Fault, FaultPoint, MemoryStorage, PausedSyncs};
 pub use real::RealStorage;
+pub use whole::{TEMPORARY, read_file, replace_file};
 
 use std::fs::File;
 use std::io::{self, IoSlice};
