@@ -72,12 +72,12 @@ impl Controller {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(options: ControllerOptions) -> Result<ControllerHandle, StartError> {
-        let ControllerOptions { node_id, directory, cluster_id, voters, listen, advertised, settings, fatal } =
-            options;
+        let ControllerOptions { node_id, storage, directory, log_engine, cluster_id, .. } = options;
+        let ControllerOptions { voters, listen, advertised, settings, fatal, .. } = options;
         let (socket, address) = bind(listen).await?;
         let config = config(&settings)?;
-        let Home { opened, identity, published, feed } =
-            home::open(directory, node_id, settings.feed_bytes).await?;
+        let place = home::Place { storage, directory, engine: log_engine, node: node_id };
+        let Home { opened, identity, published, feed } = home::open(place, settings.feed_bytes).await?;
         let local = Arc::new(Local {
             voter: VoterId::new(node_id.get(), identity.directory.get()),
             incarnation: IncarnationId::new(rand::rng().random()),

@@ -210,23 +210,38 @@ impl Drop for ControllerHandle {
 mod tests {
     use std::sync::Mutex;
 
+    use std::path::Path;
+
     use bytes::Bytes;
     use prost::Message;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
     use vltava_proto::v1::MetadataEntry;
-    use vltava_raft_store::Command;
+    use vltava_raft_store::{Command, LogEngine};
+    use vltava_storage::{CrashMode, MemoryStorage, RealStorage, Storage};
 
     use super::*;
     use crate::machine::Outcome;
     use crate::{ConfiguredVoter, Controller, ControllerOptions, ControllerSettings, Listen};
 
     async fn alone(directory: &tempfile::TempDir) -> (ControllerHandle, Arc<Mutex<Vec<String>>>) {
+        alone_on(RealStorage::shared(), directory.path(), None).await
+    }
+
+    async fn alone_on(
+        storage: Arc<dyn Storage>,
+        directory: &Path,
+        log_engine: Option<LogEngine>,
+    ) -> (ControllerHandle, Arc<Mutex<Vec<String>>>) {
         let deaths = Arc::new(Mutex::new(Vec::new()));
         let sink = deaths.clone();
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap().to_string();
         let options = ControllerOptions {
             node_id: NodeId::new(1),
-            directory: directory.path().to_owned(),
+            storage,
+            directory: directory.to_owned(),
+            log_engine,
             cluster_id: None,
             voters: vec![ConfiguredVoter { node: NodeId::new(1), address: address.clone() }],
             listen: Listen::Bound(socket),
@@ -274,5 +289,31 @@ mod tests {
         until(|| !deaths.lock().unwrap().is_empty()).await;
         until(|| !handle.metrics().active).await;
         assert!(!handle.is_ready());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_controller_on_a_disk_in_memory_survives_that_disk_s_power_cuts() {
+        let directory = Path::new("/metadata");
+        let mut storage = MemoryStorage::new();
+        let mut id = None;
+        for life in 0..4u64 {
+            let disk = Arc::new(storage.clone());
+            let (handle, deaths) = alone_on(disk, directory, Some(LogEngine::Wal)).await;
+            let voter = handle.local.voter;
+            assert_eq!(*id.get_or_insert(voter), voter, "life {life}: it is who it was");
+            let image = handle.published().image();
+            for before in 0..life {
+                assert_eq!(image.features().level(&format!("f{before}")), Some(1), "life {life}");
+            }
+            let records = vec![vltava_metadata::record::feature(&format!("f{life}"), 1)];
+            let decided =
+                handle.queue().decide(move |_| Ok(crate::decide::Decision { response: (), records }));
+            decided.await.unwrap();
+            assert!(deaths.lock().unwrap().is_empty());
+            let mode = CrashMode::ALL[life as usize];
+            let survivor = storage.crash(&mut StdRng::seed_from_u64(life), mode);
+            handle.kill().await;
+            storage = survivor;
+        }
     }
 }

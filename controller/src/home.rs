@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use openraft::storage::RaftLogStorage;
 use rand::RngExt;
 use vltava_model::{DirectoryId, NodeId};
-use vltava_raft_store::{OpenError, Opened, StoreOptions};
+use vltava_raft_store::{LogEngine, OpenError, Opened, StoreOptions};
+use vltava_storage::Storage;
 
 use crate::feed::Feed;
 use crate::identity::{Identity, IdentityError};
@@ -60,17 +61,28 @@ pub(crate) struct Home {
     pub feed: Arc<Feed>,
 }
 
+/// Which directory is opened, and how.
+pub(crate) struct Place {
+    pub storage: Arc<dyn Storage>,
+    pub directory: PathBuf,
+    pub engine: Option<LogEngine>,
+    pub node: NodeId,
+}
+
 /// Opens the Raft directory and finds out who it is.
-pub(crate) async fn open(directory: PathBuf, node: NodeId, feed_bytes: usize) -> Result<Home, StartError> {
+pub(crate) async fn open(place: Place, feed_bytes: usize) -> Result<Home, StartError> {
+    let Place { storage, directory, engine, node } = place;
     let published = Published::default();
     let feed = Arc::new(Feed::new(feed_bytes));
     let machine = Machine::new(published.clone(), feed.clone());
-    let path = directory.clone();
+    let (disk, path) = (storage.clone(), directory.clone());
+    let log_id = rand::rng().random();
     let opening = vltava_threads::offload(move || {
         // The store creates the directory, and its name durably: a power cut must not take both. Its lock comes first: two
         // processes must not both choose an identity.
-        let opened = vltava_raft_store::open(&StoreOptions::new(&path), machine)?;
-        let identity = Identity::read(&path, node)?;
+        let options = StoreOptions { engine, ..StoreOptions::new(disk.clone(), &path, log_id) };
+        let opened = vltava_raft_store::open(&options, machine)?;
+        let identity = Identity::read(disk, &path, node)?;
         Ok::<_, StartError>((opened, identity))
     });
     let (mut opened, identity) = opening.await.map_err(|error| StartError::Raft(error.to_string()))??;
@@ -82,7 +94,10 @@ pub(crate) async fn open(directory: PathBuf, node: NodeId, feed_bytes: usize) ->
         }
         Some(identity) => identity,
         None if !empty => return Err(damaged("it has a Raft log, but its identity file is gone")),
-        None => Identity::create(&directory, node, DirectoryId::new(rand::rng().random()))?,
+        None => {
+            let id = DirectoryId::new(rand::rng().random());
+            Identity::create(storage, &directory, node, id)?
+        }
     };
     Ok(Home { opened, identity, published, feed })
 }

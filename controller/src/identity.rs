@@ -5,14 +5,18 @@
 //!
 //! `identity` is text: one `name=value` a line, the last one the CRC-32C of all before it. Knows no Raft and no network.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use vltava_model::{DirectoryId, NodeId};
+use vltava_storage::{Storage, read_file, replace_file};
 
 const FILE: &str = "identity";
 const HEAD: &str = "vltava metadata directory, version 1";
+/// A longer file is none of ours.
+const BYTES_MAX: u64 = 4096;
 
 /// Why a metadata directory's identity is not to be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +57,9 @@ pub enum IdentityError {
 }
 
 /// A directory's identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Identity {
+    storage: Arc<dyn Storage>,
     path: PathBuf,
     /// The node that it belongs to.
     pub node: NodeId,
@@ -64,28 +69,47 @@ pub struct Identity {
     pub used: bool,
 }
 
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("path", &self.path)
+            .field("node", &self.node)
+            .field("directory", &self.directory)
+            .field("used", &self.used)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Identity {
     /// Reads the identity of `directory`; `None` when it has none yet. The directory must be there.
-    pub fn read(directory: &Path, node: NodeId) -> Result<Option<Self>, IdentityError> {
+    pub fn read(
+        storage: Arc<dyn Storage>,
+        directory: &Path,
+        node: NodeId,
+    ) -> Result<Option<Self>, IdentityError> {
         let path = directory.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let bytes = match read_file(&*storage, &path, BYTES_MAX) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(IdentityError::Damaged { path, what: "it is no text" });
-            }
             Err(source) => return Err(IdentityError::Io { path, source }),
         };
-        let identity = parse(path.clone(), &text).map_err(|what| IdentityError::Damaged { path, what })?;
-        if identity.node != node {
-            return Err(IdentityError::ForeignNode { path: identity.path, found: identity.node, node });
+        let text = std::str::from_utf8(&bytes).map_err(|_| "it is no text");
+        let (found, directory, used) =
+            text.and_then(parse).map_err(|what| IdentityError::Damaged { path: path.clone(), what })?;
+        if found != node {
+            return Err(IdentityError::ForeignNode { path, found, node });
         }
-        Ok(Some(identity))
+        Ok(Some(Self { storage, path, node, directory, used }))
     }
 
     /// Gives `directory` an identity, durably.
-    pub fn create(directory: &Path, node: NodeId, id: DirectoryId) -> Result<Self, IdentityError> {
-        let identity = Self { path: directory.join(FILE), node, directory: id, used: false };
+    pub fn create(
+        storage: Arc<dyn Storage>,
+        directory: &Path,
+        node: NodeId,
+        id: DirectoryId,
+    ) -> Result<Self, IdentityError> {
+        let identity = Self { storage, path: directory.join(FILE), node, directory: id, used: false };
         identity.write()?;
         Ok(identity)
     }
@@ -104,16 +128,12 @@ impl Identity {
         let body =
             format!("{HEAD}\nnode.id={}\ndirectory.id={}\nused={}\n", self.node, self.directory, self.used);
         let text = format!("{body}crc32c={:08x}\n", crc32c::crc32c(body.as_bytes()));
-        let temporary = self.path.with_extension("tmp");
-        let mut file = File::create(&temporary).map_err(io)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-        fs::rename(&temporary, &self.path).map_err(io)?;
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
+        replace_file(&*self.storage, &self.path, &[text.as_bytes()]).map_err(io)
     }
 }
 
-fn parse(path: PathBuf, text: &str) -> Result<Identity, &'static str> {
+/// Whose directory it is, its id, and whether it was used.
+fn parse(text: &str) -> Result<(NodeId, DirectoryId, bool), &'static str> {
     let (body, crc) = text.rsplit_once("crc32c=").ok_or("its checksum is missing")?;
     if crc.trim_end_matches('\n') != format!("{:08x}", crc32c::crc32c(body.as_bytes())) {
         return Err("its checksum is wrong");
@@ -129,32 +149,45 @@ fn parse(path: PathBuf, text: &str) -> Result<Identity, &'static str> {
     let directory = value("directory.id").and_then(|id| id.parse().ok()).ok_or("it has no directory id")?;
     let used =
         value("used").and_then(|used| used.parse().ok()).ok_or("it does not say whether it was used")?;
-    Ok(Identity { path, node: NodeId::new(node), directory, used })
+    Ok((NodeId::new(node), directory, used))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use vltava_storage::RealStorage;
+
     use super::*;
 
     const NODE: NodeId = NodeId::new(3);
     const ID: DirectoryId = DirectoryId::new(0xabc);
 
+    fn read(directory: &Path, node: NodeId) -> Result<Option<Identity>, IdentityError> {
+        Identity::read(RealStorage::shared(), directory, node)
+    }
+
+    fn create(directory: &Path) -> Identity {
+        Identity::create(RealStorage::shared(), directory, NODE, ID).unwrap()
+    }
+
     #[test]
     fn an_identity_survives_and_remembers_its_use() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Identity::read(dir.path(), NODE).unwrap(), None);
-        let mut made = Identity::create(dir.path(), NODE, ID).unwrap();
-        assert_eq!(Identity::read(dir.path(), NODE).unwrap(), Some(made.clone()));
+        assert!(read(dir.path(), NODE).unwrap().is_none());
+        let mut made = create(dir.path());
+        let found = read(dir.path(), NODE).unwrap().unwrap();
+        assert_eq!((found.node, found.directory, found.used), (NODE, ID, false));
         made.mark_used().unwrap();
-        let read = Identity::read(dir.path(), NODE).unwrap().unwrap();
-        assert!(read.used && read.directory == ID);
+        let found = read(dir.path(), NODE).unwrap().unwrap();
+        assert!(found.used && found.directory == ID);
     }
 
     #[test]
     fn another_node_and_every_flipped_bit_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        Identity::create(dir.path(), NODE, ID).unwrap();
-        let other = Identity::read(dir.path(), NodeId::new(4)).unwrap_err();
+        create(dir.path());
+        let other = read(dir.path(), NodeId::new(4)).unwrap_err();
         assert!(matches!(other, IdentityError::ForeignNode { found: NODE, .. }), "{other}");
         let path = dir.path().join(FILE);
         let whole = fs::read(&path).unwrap();
@@ -162,13 +195,13 @@ mod tests {
             let mut changed = whole.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &changed).unwrap();
-            let read = Identity::read(dir.path(), NODE);
+            let read = read(dir.path(), NODE);
             // The last byte is the line's end.
             assert!(bit / 8 == whole.len() - 1 || read.is_err(), "bit {bit}: {read:?}");
         }
         for length in 0..whole.len() - 1 {
             fs::write(&path, &whole[..length]).unwrap();
-            assert!(Identity::read(dir.path(), NODE).is_err(), "cut to {length}");
+            assert!(read(dir.path(), NODE).is_err(), "cut to {length}");
         }
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vltava_model::{ClusterId, NodeId};
+use vltava_raft_store::LogEngine;
+use vltava_storage::Storage;
 
 use crate::decide;
 
@@ -37,8 +39,12 @@ pub enum Listen {
 pub struct ControllerOptions {
     /// `node.id`.
     pub node_id: NodeId,
+    /// The disk that `directory` lies on. A log on sled lies on the operating system's files, whatever is said here.
+    pub storage: Arc<dyn Storage>,
     /// `metadata.log.dir`: the Raft log, its snapshots and this directory's identity.
     pub directory: PathBuf,
+    /// `metadata.log.engine`: on what a Raft log lies; `None` leaves that to what is there, and to the store.
+    pub log_engine: Option<LogEngine>,
     /// `cluster.id`, when the config file pins it.
     pub cluster_id: Option<ClusterId>,
     /// `controller.quorum.voters`: who forms the cluster at its first start.

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::engine::LogEngine;
+
 /// Why a Raft directory does not open. None of them changes anything on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -21,6 +23,35 @@ pub enum OpenError {
         path: PathBuf,
         /// What came back.
         source: io::Error,
+    },
+    /// The directory's log lies on another engine than was asked for. To begin a new one would forget what was promised.
+    #[error(
+        "the Raft log in {dir} lies on {holds}, not on {wanted}: set `metadata.log.engine = \"{holds}\"`, or leave that \
+         out. To move this controller to {wanted}, replace it: run `vltava quorum remove` for this node on another \
+         controller, delete {dir}, start this node, then run `vltava quorum add`.",
+        dir = directory.display()
+    )]
+    OtherEngine {
+        /// The Raft directory.
+        directory: PathBuf,
+        /// What it holds.
+        holds: LogEngine,
+        /// What was asked for.
+        wanted: LogEngine,
+    },
+    /// The bytes are whole, and say something that this release does not know.
+    #[error(
+        "{} was written by a newer release of Vltava: its {what} is {number}, which this one does not know. Start that \
+         release, or a later one",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What is not known here.
+        what: &'static str,
+        /// Its number.
+        number: u32,
     },
     /// What was acknowledged is not all there, or is not what was written. To start with less would break promises to
     /// the other voters, so this voter must be replaced.

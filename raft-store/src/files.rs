@@ -1,4 +1,4 @@
-//! The few file operations that durability needs, each named once.
+//! The few file operations that durability needs where sled's files lie, each named once. The rest goes through `Storage`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -30,7 +30,7 @@ pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
 
 /// Puts a file with these bytes in place of whatever has the name: after a crash it is the old one or the new one.
 pub(crate) fn replace_file(directory: &Path, name: &str, parts: &[&[u8]]) -> io::Result<()> {
-    let temporary = directory.join(format!("{name}{TEMPORARY}"));
+    let temporary = directory.join(format!("{name}.tmp"));
     let mut file = File::create(&temporary)?;
     for part in parts {
         file.write_all(part)?;
@@ -40,6 +40,3 @@ pub(crate) fn replace_file(directory: &Path, name: &str, parts: &[&[u8]]) -> io:
     fs::rename(&temporary, directory.join(name))?;
     sync_directory(directory)
 }
-
-/// Ends the name of a file that [`replace_file`] has not finished.
-pub(crate) const TEMPORARY: &str = ".tmp";

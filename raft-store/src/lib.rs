@@ -6,8 +6,11 @@
 //! |---|---|
 //! | `types` | openraft's type parameters; voters as (node, directory); positions and votes in words of our own |
 //! | `codec` | the bytes of an entry |
-//! | `meta_log` | [`MetaLog`]: what a durable log must do, without openraft and without sled |
+//! | `meta_log` | [`MetaLog`]: what a durable log must do, without openraft and without disks |
+//! | `wal_log` | [`WalLog`]: that in files of our own, behind `Storage` |
 //! | `sled_log` | [`SledLog`]: that on sled, synced for real, checked by a chain of checksums and a witness file |
+//! | `record` | the state of either of the two in one small record |
+//! | `engine` | [`LogEngine`]: which of the two a directory holds, or gets |
 //! | `memory_log` | [`MemoryLog`]: that in memory, for tests and simulations |
 //! | `owner`, `tail`, `store` | [`LogStore`]: openraft's log storage; one thread owns the log, the newest entries are in memory |
 //! | `state_machine` | [`StateMachine`]: what a user of this crate writes; [`MachineStore`]: openraft's view of it |
@@ -16,14 +19,15 @@
 //! | `config` | [`raft_config`]: openraft's settings |
 //! | `inspect` | a stopped node's directory in words |
 //!
-//! A Raft directory holds `log/` (sled), `witness`, `snapshots/` and `lock`.
+//! A Raft directory holds `wal/` and `wal.origin`, or `log/` (sled) and `witness`; and `snapshots/` and `lock`.
 //!
-//! What holds: a vote or an entry is acknowledged when both sled's file and the witness are synced; writes are done in the
-//! order in which openraft issued them; nothing is purged that no durable snapshot covers; what was acknowledged is there
-//! on open, or open fails and says what to do.
+//! What holds: a vote or an entry is acknowledged when it is on stable storage, twice where that tells its loss from its
+//! never having been; writes are done in the order in which openraft issued them; nothing is purged that no durable
+//! snapshot covers; what was acknowledged is there on open, or open fails and says what to do.
 
 mod codec;
 mod config;
+mod engine;
 mod error;
 mod failure;
 mod files;
@@ -32,6 +36,7 @@ mod memory_log;
 mod meta_log;
 mod open;
 mod owner;
+mod record;
 mod sled_log;
 mod snapshot_store;
 mod state_machine;
@@ -40,9 +45,11 @@ mod tail;
 #[cfg(test)]
 mod testing;
 mod types;
+mod wal_log;
 
 pub use codec::{CodecError, decode_entry, encode_entry};
 pub use config::{RaftOptions, RaftOptionsError, raft_config};
+pub use engine::{LogEngine, LogEngineError};
 pub use error::OpenError;
 pub use failure::Failure;
 pub use inspect::{Inspection, inspect};
@@ -59,3 +66,4 @@ pub use types::{
     Applied, Command, Position, RaftEntry, RaftLogId, RaftMembership, RaftSnapshotMeta, RaftStorageError,
     RaftVote, TypeConfig, VoteRecord, VoterId, VoterIdError, VoterNode,
 };
+pub use wal_log::{WalLog, WalOptions};

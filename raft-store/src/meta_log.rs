@@ -88,3 +88,18 @@ pub trait MetaLog: Send + 'static {
     /// How far the log reaches.
     fn bounds(&self) -> LogBounds;
 }
+
+/// Whether `entry` may follow `last`: the next index, no lower term, no more bytes than any log takes.
+pub(crate) fn check_follows(last: Option<Position>, entry: &LogEntry) -> Result<(), LogError> {
+    let position = entry.position;
+    if entry.bytes.len() > MAX_ENTRY_BYTES {
+        let length = entry.bytes.len();
+        return Err(LogError::Refused(format!(
+            "entry {position} of {length} bytes: more than {MAX_ENTRY_BYTES}"
+        )));
+    }
+    if last.is_some_and(|last| position.index != last.index + 1 || position.term < last.term) {
+        return Err(LogError::Refused(format!("entry {position} does not follow the last one: {last:?}")));
+    }
+    Ok(())
+}

@@ -14,7 +14,7 @@
 mod copy;
 mod layout;
 mod open;
-mod record;
+
 mod witness;
 
 use std::fs::{self, File};
@@ -23,11 +23,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
-use crate::meta_log::{LogBounds, LogEntry, LogError, MAX_ENTRY_BYTES, MetaLog};
+use crate::meta_log::{LogBounds, LogEntry, LogError, MetaLog, check_follows};
+use crate::record::StateRecord;
 use crate::types::{Position, VoteRecord};
-pub(crate) use copy::LogCopy;
+pub(crate) use copy::{LogCopy, hold};
 use layout::{EntryScan, Op, STATE_KEY, sled_error};
-use record::StateRecord;
+pub(crate) use open::SLED as DIRECTORY;
+pub(crate) use witness::FILE as WITNESS;
 use witness::{Slot, WitnessWriter};
 
 /// How many entries one durable step removes; a step is one sled batch and one slot of the witness.
@@ -231,21 +233,6 @@ impl MetaLog for SledLog {
     fn bounds(&self) -> LogBounds {
         LogBounds { purged: self.record.purged, last: self.record.last }
     }
-}
-
-/// Whether `entry` may follow `last`: the next index, no lower term, no more bytes than any log takes.
-pub(crate) fn check_follows(last: Option<Position>, entry: &LogEntry) -> Result<(), LogError> {
-    let position = entry.position;
-    if entry.bytes.len() > MAX_ENTRY_BYTES {
-        let length = entry.bytes.len();
-        return Err(LogError::Refused(format!(
-            "entry {position} of {length} bytes: more than {MAX_ENTRY_BYTES}"
-        )));
-    }
-    if last.is_some_and(|last| position.index != last.index + 1 || position.term < last.term) {
-        return Err(LogError::Refused(format!("entry {position} does not follow the last one: {last:?}")));
-    }
-    Ok(())
 }
 
 fn batch(ops: &[Op], next: &StateRecord) -> sled::Batch {

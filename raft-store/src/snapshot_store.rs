@@ -3,15 +3,14 @@
 //! `<entries covered, 20 digits>-<term, 20 digits>.snapshot` holds, little-endian: `magic [8], version u32, meta length
 //! u32, data length u64, meta (JSON), data, CRC-32C u32 of all before it`. A file gets its name only when it is durable.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
+use vltava_storage::{Storage, TEMPORARY, create_dir_durably, read_file, replace_file};
 
 use crate::error::OpenError;
-use crate::files;
 use crate::types::{Position, RaftSnapshotMeta};
 
 const MAGIC: &[u8; 8] = b"VLSNAP01";
@@ -19,6 +18,8 @@ const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 24;
 const SUFFIX: &str = ".snapshot";
 const DAMAGED: &str = ".damaged";
+/// A longer file is none of ours.
+const BYTES_MAX: u64 = 8 << 30;
 /// The newest, and one more in case its medium fails.
 const KEPT: usize = 2;
 
@@ -32,37 +33,50 @@ pub struct StoredSnapshot {
 }
 
 /// The snapshots of one directory. Every call blocks.
-#[derive(Debug)]
 pub struct SnapshotStore {
+    storage: Arc<dyn Storage>,
     directory: PathBuf,
     /// The name of the newest one; the lock orders writers.
     newest: Mutex<Option<Name>>,
     durable: watch::Sender<Option<u64>>,
 }
 
+impl std::fmt::Debug for SnapshotStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotStore").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
 impl SnapshotStore {
     /// Opens `directory`, creating it if need be, and finds the newest snapshot that is whole. Ones that are not are set
     /// aside, with a warning, under a name that ends in `.damaged`; whether an older one will do is the caller's to judge.
-    pub fn open(directory: &Path) -> Result<(Self, Option<StoredSnapshot>), OpenError> {
-        files::create_directory(directory).map_err(OpenError::io("create", directory))?;
-        for name in list(directory, files::TEMPORARY).map_err(OpenError::io("list", directory))? {
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        directory: &Path,
+    ) -> Result<(Self, Option<StoredSnapshot>), OpenError> {
+        let disk = &*storage;
+        create_dir_durably(disk, directory).map_err(OpenError::io("create", directory))?;
+        for name in list(disk, directory, TEMPORARY).map_err(OpenError::io("list", directory))? {
             let path = directory.join(name);
-            fs::remove_file(&path).map_err(OpenError::io("remove", &path))?;
+            disk.remove(&path).map_err(OpenError::io("remove", &path))?;
         }
         let mut newest = None;
-        for name in names(directory).map_err(OpenError::io("list", directory))? {
+        for name in names(disk, directory).map_err(OpenError::io("list", directory))? {
             let path = directory.join(name.file());
-            match load(&path).map_err(OpenError::io("read", &path))? {
+            match load(disk, &path).map_err(OpenError::io("read", &path))? {
                 Ok(snapshot) if name == Name::of(&snapshot.meta) => {
                     newest = Some((name, snapshot));
                     break;
                 }
-                Ok(_) => set_aside(directory, name, "its name is another's")?,
-                Err(why) => set_aside(directory, name, &why)?,
+                Ok(_) => set_aside(disk, directory, name, "its name is another's")?,
+                Err(why) => set_aside(disk, directory, name, &why)?,
             }
         }
         let durable = newest.as_ref().and_then(|(_, s)| s.meta.last_log_id.map(|id| id.index));
+        // What was found may so far be known to the page cache only, and the log is purged because of it.
+        disk.sync_dir(directory).map_err(OpenError::io("sync", directory))?;
         let store = Self {
+            storage,
             directory: directory.to_owned(),
             newest: Mutex::new(newest.as_ref().map(|(name, _)| *name)),
             durable: watch::channel(durable).0,
@@ -90,11 +104,12 @@ impl SnapshotStore {
         head.extend_from_slice(&(data.len() as u64).to_le_bytes());
         head.extend_from_slice(&meta_json);
         let crc = crc32c::crc32c_append(crc32c::crc32c(&head), data);
-        files::replace_file(&self.directory, &name.file(), &[&head, data, &crc.to_le_bytes()])?;
+        let path = self.directory.join(name.file());
+        replace_file(&*self.storage, &path, &[&head, data, &crc.to_le_bytes()])?;
         *newest = Some(name);
         self.durable.send_replace(meta.last_log_id.map(|id| id.index));
-        for old in names(&self.directory)?.into_iter().skip(KEPT) {
-            fs::remove_file(self.directory.join(old.file()))?;
+        for old in names(&*self.storage, &self.directory)?.into_iter().skip(KEPT) {
+            self.storage.remove(&self.directory.join(old.file()))?;
         }
         Ok(())
     }
@@ -104,7 +119,7 @@ impl SnapshotStore {
         let newest = self.newest.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let Some(name) = *newest else { return Ok(None) };
         let path = self.directory.join(name.file());
-        match load(&path)? {
+        match load(&*self.storage, &path)? {
             Ok(snapshot) => Ok(Some(snapshot)),
             Err(why) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))),
         }
@@ -123,15 +138,16 @@ pub struct SnapshotFile {
 }
 
 /// Every snapshot in `directory`, newest first; none if there is no such directory.
-pub(crate) fn survey(directory: &Path) -> io::Result<Vec<SnapshotFile>> {
-    if !directory.try_exists()? {
+pub(crate) fn survey(storage: &dyn Storage, directory: &Path) -> io::Result<Vec<SnapshotFile>> {
+    if !storage.exists(directory)? {
         return Ok(Vec::new());
     }
     let read = |name: Name| {
         let path = directory.join(name.file());
-        Ok(SnapshotFile { bytes: fs::metadata(&path)?.len(), content: load(&path)?, path })
+        let bytes = read_file(storage, &path, BYTES_MAX)?;
+        Ok(SnapshotFile { bytes: bytes.len() as u64, content: decode(bytes), path })
     };
-    names(directory)?.into_iter().map(read).collect()
+    names(storage, directory)?.into_iter().map(read).collect()
 }
 
 /// A snapshot's name: how many entries it covers and in which term the last one was written. Sorts by age.
@@ -161,36 +177,29 @@ impl Name {
 }
 
 /// The names in `directory` with this ending.
-fn list(directory: &Path, ending: &str) -> io::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for file in fs::read_dir(directory)? {
-        if let Ok(name) = file?.file_name().into_string()
-            && name.ends_with(ending)
-        {
-            found.push(name);
-        }
-    }
-    Ok(found)
+fn list(storage: &dyn Storage, directory: &Path, ending: &str) -> io::Result<Vec<String>> {
+    Ok(storage.list(directory)?.into_iter().filter(|name| name.ends_with(ending)).collect())
 }
 
 /// The snapshots in `directory`, newest first.
-fn names(directory: &Path) -> io::Result<Vec<Name>> {
-    let mut names: Vec<Name> = list(directory, SUFFIX)?.iter().filter_map(|file| Name::parse(file)).collect();
+fn names(storage: &dyn Storage, directory: &Path) -> io::Result<Vec<Name>> {
+    let mut names: Vec<Name> =
+        list(storage, directory, SUFFIX)?.iter().filter_map(|file| Name::parse(file)).collect();
     names.sort_unstable_by(|a, b| b.cmp(a));
     Ok(names)
 }
 
-fn set_aside(directory: &Path, name: Name, why: &str) -> Result<(), OpenError> {
+fn set_aside(storage: &dyn Storage, directory: &Path, name: Name, why: &str) -> Result<(), OpenError> {
     let path = directory.join(name.file());
     tracing::warn!(path = %path.display(), why, "a snapshot is damaged and set aside");
     let aside = directory.join(name.file() + DAMAGED);
-    fs::rename(&path, aside).map_err(OpenError::io("rename", &path))?;
-    files::sync_directory(directory).map_err(OpenError::io("sync", directory))
+    storage.rename(&path, &aside).map_err(OpenError::io("rename", &path))?;
+    storage.sync_dir(directory).map_err(OpenError::io("sync", directory))
 }
 
 /// Reads and checks one file; the inner error says what is wrong with its bytes.
-fn load(path: &Path) -> io::Result<Result<StoredSnapshot, String>> {
-    Ok(decode(fs::read(path)?))
+fn load(storage: &dyn Storage, path: &Path) -> io::Result<Result<StoredSnapshot, String>> {
+    Ok(decode(read_file(storage, path, BYTES_MAX)?))
 }
 
 fn decode(mut bytes: Vec<u8>) -> Result<StoredSnapshot, String> {
@@ -219,6 +228,10 @@ fn decode(mut bytes: Vec<u8>) -> Result<StoredSnapshot, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use vltava_storage::{CrashMode, MemoryStorage, RealStorage};
+
     use super::*;
 
     fn meta(term: u64, index: u64) -> RaftSnapshotMeta {
@@ -230,7 +243,7 @@ mod tests {
     }
 
     fn files(directory: &Path) -> Vec<String> {
-        let mut files = list(directory, "").unwrap();
+        let mut files = list(&RealStorage, directory, "").unwrap();
         files.sort();
         files
     }
@@ -238,7 +251,7 @@ mod tests {
     #[test]
     fn the_newest_two_are_kept_and_the_newest_is_found() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, none) = SnapshotStore::open(dir.path()).unwrap();
+        let (store, none) = SnapshotStore::open(RealStorage::shared(), dir.path()).unwrap();
         assert_eq!((none, store.newest().unwrap()), (None, None));
         let durable = store.durable_index();
         for index in [9, 100, 1000] {
@@ -246,7 +259,7 @@ mod tests {
             assert_eq!(*durable.borrow(), Some(index));
         }
         assert_eq!(files(dir.path()).len(), 2);
-        let (store, newest) = SnapshotStore::open(dir.path()).unwrap();
+        let (store, newest) = SnapshotStore::open(RealStorage::shared(), dir.path()).unwrap();
         assert_eq!(newest, store.newest().unwrap());
         assert_eq!(
             newest.unwrap(),
@@ -257,7 +270,7 @@ mod tests {
     #[test]
     fn an_older_snapshot_does_not_replace_a_newer_one() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = SnapshotStore::open(dir.path()).unwrap();
+        let (store, _) = SnapshotStore::open(RealStorage::shared(), dir.path()).unwrap();
         store.save(&meta(2, 50), b"new").unwrap();
         store.save(&meta(2, 40), b"old").unwrap();
         assert_eq!(*store.durable_index().borrow(), Some(50));
@@ -269,7 +282,7 @@ mod tests {
     #[test]
     fn a_damaged_snapshot_gives_way_to_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = SnapshotStore::open(dir.path()).unwrap();
+        let (store, _) = SnapshotStore::open(RealStorage::shared(), dir.path()).unwrap();
         store.save(&meta(1, 1), b"older").unwrap();
         store.save(&meta(1, 2), b"newer").unwrap();
         fs::write(dir.path().join("x.snapshot.tmp"), b"half").unwrap();
@@ -282,10 +295,39 @@ mod tests {
             assert!(store.newest().is_err(), "byte {position}");
             assert!(decode(whole[..position].to_vec()).is_err(), "cut to {position}");
         }
-        let (store, newest) = SnapshotStore::open(dir.path()).unwrap();
+        let (store, newest) = SnapshotStore::open(RealStorage::shared(), dir.path()).unwrap();
         assert_eq!(newest.unwrap().data, b"older");
         assert_eq!(*store.durable_index().borrow(), Some(1));
         let left = files(dir.path());
         assert!(left.len() == 2 && left[1].ends_with(".snapshot.damaged"), "{left:?}");
+    }
+
+    #[test]
+    fn a_crash_at_any_point_leaves_a_whole_snapshot() {
+        use rand::SeedableRng;
+        use rand::rngs::StdRng;
+
+        let storage = MemoryStorage::recording();
+        let directory = Path::new("/raft/snapshots");
+        let open = |storage: &MemoryStorage| SnapshotStore::open(Arc::new(storage.clone()), directory);
+        let (store, _) = open(&storage).unwrap();
+        let mut saved = vec![(storage.operations(), None)];
+        for index in 0..5 {
+            store.save(&meta(1, index), &vec![index as u8; 3000]).unwrap();
+            saved.push((storage.operations(), Some(index)));
+        }
+        for operations in saved[0].0..=storage.operations() {
+            for (seed, mode) in CrashMode::ALL.into_iter().enumerate() {
+                let mut rng = StdRng::seed_from_u64(seed as u64);
+                let survivor = storage.at(operations).survivor(&mut rng, mode);
+                let (_, newest) = open(&survivor).unwrap();
+                let found = newest.and_then(|snapshot| snapshot.meta.last_log_id.map(|id| id.index));
+                let at = saved.iter().rposition(|(done, _)| *done <= operations).unwrap();
+                let legal = found == saved[at].1 || saved.get(at + 1).is_some_and(|next| found == next.1);
+                assert!(legal, "after {operations}, {mode:?}: {found:?}");
+                let damaged = list(&survivor, directory, DAMAGED).unwrap();
+                assert!(damaged.is_empty(), "after {operations}, {mode:?}: {damaged:?}");
+            }
+        }
     }
 }

@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use openraft::EntryPayload;
+use proptest::prelude::*;
+use vltava_storage::RealStorage;
 
-use crate::meta_log::LogEntry;
+use crate::engine::LogEngine;
+use crate::meta_log::{LogBounds, LogEntry, MetaLog};
+use crate::open::StoreOptions;
 use crate::state_machine::{ApplyError, EncodeSnapshot, RestoreError, StateMachine};
-use crate::types::{Command, Position, RaftEntry, RaftMembership};
+use crate::types::{Command, Position, RaftEntry, RaftMembership, VoteRecord, VoterId};
 
 /// Names and values. `name=value` sets, `-name` removes, `!` cannot be applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +48,11 @@ impl StateMachine for Names {
     fn membership(&mut self, _log_index: u64, membership: &RaftMembership) {
         self.voters = membership.voter_ids().count();
     }
+}
+
+/// The options for a store on the real disk.
+pub(crate) fn on(engine: LogEngine, directory: &Path) -> StoreOptions {
+    StoreOptions { engine: Some(engine), ..StoreOptions::new(RealStorage::shared(), directory, 1) }
 }
 
 pub(crate) fn position(term: u64, index: u64) -> Position {
@@ -100,4 +109,61 @@ pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// What a log says of itself: its reach, its vote, how far it is committed, its entries.
+pub(crate) type Account = (LogBounds, Option<VoteRecord>, Option<Position>, Vec<LogEntry>);
+
+/// Everything that a log says of itself.
+pub(crate) fn account(log: &impl MetaLog) -> Account {
+    (log.bounds(), log.read_vote(), log.read_committed(), log.read(0..u64::MAX, usize::MAX).unwrap())
+}
+
+pub(crate) fn vote(term: u64) -> VoteRecord {
+    VoteRecord { term, voted_for: Some(VoterId::new(1, 7)), committed: true }
+}
+
+/// One call of a log, with its numbers relative to where the log stands.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Append { entries: u64, term_up: u64, bytes: usize },
+    Truncate { back: u64 },
+    Purge { ahead: u64 },
+    Vote { term: u64 },
+    Commit { back: u64 },
+}
+
+/// Random calls, and for each whether the log is opened again after it.
+pub(crate) fn steps(at_most: usize) -> impl Strategy<Value = Vec<(Step, bool)>> {
+    let size = prop_oneof![8 => 0..300usize, 2 => 4000..9000usize, 1 => 60_000..80_000usize];
+    let step = prop_oneof![
+        6 => (1..5u64, 0..2u64, size).prop_map(|(entries, term_up, bytes)| Step::Append { entries, term_up, bytes }),
+        2 => (0..4u64).prop_map(|back| Step::Truncate { back }),
+        2 => (0..6u64).prop_map(|ahead| Step::Purge { ahead }),
+        2 => (0..9u64).prop_map(|term| Step::Vote { term }),
+        1 => (0..6u64).prop_map(|back| Step::Commit { back }),
+    ];
+    proptest::collection::vec((step, prop::bool::weighted(0.8)), 1..at_most)
+}
+
+/// Makes one call.
+pub(crate) fn play(log: &mut impl MetaLog, step: &Step) -> Result<(), String> {
+    let LogBounds { purged, last } = log.bounds();
+    let next = last.map_or(0, |l| l.index + 1);
+    let term = last.map_or(1, |l| l.term);
+    let result = match step {
+        Step::Append { entries, term_up, bytes } => {
+            let new: Vec<_> = (next..next + entries).map(|i| stored(term + term_up, i, *bytes)).collect();
+            log.append(&new)
+        }
+        Step::Truncate { back } => log.truncate_from(next.saturating_sub(*back)),
+        Step::Purge { ahead } => log.purge_up_to(position(term, purged.map_or(0, |p| p.index) + ahead)),
+        Step::Vote { term } => log.save_vote(vote(*term)),
+        Step::Commit { back } => {
+            let committed = log.read_committed().map_or(0, |c| c.index).max(next.saturating_sub(*back));
+            log.note_committed(Some(position(term, committed)));
+            log.save_committed()
+        }
+    };
+    result.map_err(|_| "refused".into())
 }

@@ -55,6 +55,7 @@ pub struct ImageArgs {
 #[derive(Serialize)]
 struct RaftView {
     directory: String,
+    engine: String,
     damage: Option<String>,
     changes: u64,
     vote: Option<String>,
@@ -96,6 +97,7 @@ pub fn run(args: &RaftArgs, format: Format) -> CliResult {
     }
     let view = RaftView {
         directory: args.directory.display().to_string(),
+        engine: inspection.engine.to_string(),
         damage: inspection.damage.clone().or(unreadable),
         changes: inspection.changes,
         vote: inspection.vote.map(|vote| {
@@ -127,7 +129,9 @@ pub fn run(args: &RaftArgs, format: Format) -> CliResult {
 /// Looks at the Raft directory that `directory` is, or has in it.
 fn open(directory: &Path) -> CliResult<Inspection> {
     let candidates = [directory.to_path_buf(), directory.join("raft"), directory.join("__metadata")];
-    let found = candidates.iter().find(|candidate| candidate.join("log").is_dir());
+    // What a log leaves in its directory, whatever it lies on.
+    let traces = ["wal", "wal.origin", "log", "witness"];
+    let found = candidates.iter().find(|candidate| traces.iter().any(|trace| candidate.join(trace).exists()));
     let found = found.ok_or_else(|| {
         let here = directory.display();
         CliError::new(
@@ -235,8 +239,9 @@ fn describe_record(record: &MetadataRecord) -> String {
 
 fn table(view: &RaftView) -> String {
     let mut text = format!(
-        "Raft log in {}\n  damage: {}\n  durable changes: {}\n  vote: {}\n  committed: {}\n  purged: {}\n  entries: {} to {}\n",
+        "Raft log in {}\n  engine: {}\n  damage: {}\n  durable changes: {}\n  vote: {}\n  committed: {}\n  purged: {}\n  entries: {} to {}\n",
         view.directory,
+        view.engine,
         view.damage.as_deref().unwrap_or("none"),
         view.changes,
         or_dash(view.vote.as_ref()),

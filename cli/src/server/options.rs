@@ -9,8 +9,9 @@ use tokio::net::TcpListener;
 use vltava_broker::{AdvertisedEndpoint, BrokerOptions, FatalReason};
 use vltava_controller::decide;
 use vltava_controller::{ConfiguredVoter, ControllerOptions, ControllerSettings, Listen};
-use vltava_node::config::{Address, Config, ListenerName};
+use vltava_node::config::{Address, Config, ListenerName, MetadataEngine};
 use vltava_node::fatal::{Fatal, FatalHandler};
+use vltava_raft_store::LogEngine;
 use vltava_storage::RealStorage;
 
 /// A request carries at most so many of the largest batches: producers of several partitions share a message.
@@ -27,7 +28,12 @@ pub fn controller(
     let fatal = fatal.clone();
     Ok(ControllerOptions {
         node_id: config.node_id,
+        storage: RealStorage::shared(),
         directory: config.storage.metadata_dir.clone(),
+        log_engine: config.storage.metadata_engine.map(|engine| match engine {
+            MetadataEngine::Wal => LogEngine::Wal,
+            MetadataEngine::Sled => LogEngine::Sled,
+        }),
         cluster_id: config.cluster_id,
         voters: config
             .voters

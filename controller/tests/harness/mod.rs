@@ -162,7 +162,9 @@ impl Cluster {
         let node = self.node(id);
         let options = ControllerOptions {
             node_id: NodeId::new(id),
+            storage: vltava_storage::RealStorage::shared(),
             directory: node.directory.path().join("metadata"),
+            log_engine: None,
             cluster_id,
             voters,
             listen: Listen::Address(node.address),

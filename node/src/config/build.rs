@@ -13,7 +13,8 @@ use super::address::ListenerName;
 use super::error::{Complaint, ConfigError, ConfigErrors};
 use super::property::{Fallback, Kind, Value};
 use super::source::{Entry, Setting};
-use super::{BrokerConfig, Config, ControllerConfig, LimitsConfig, Roles, StorageConfig, source, table};
+use super::{BrokerConfig, Config, ControllerConfig, LimitsConfig, MetadataEngine, Roles, StorageConfig};
+use super::{source, table};
 
 /// Reads `text` and lets `overrides` win over it.
 pub(super) fn from_text(
@@ -219,6 +220,12 @@ impl Draft {
         StorageConfig {
             log_dirs,
             metadata_dir,
+            metadata_engine: match self.text("metadata.log.engine").as_deref() {
+                Some("wal") => Some(MetadataEngine::Wal),
+                Some("sled") => Some(MetadataEngine::Sled),
+                // Any other word was refused where the value was read.
+                _ => None,
+            },
             journal_file_bytes: self.unsigned("log.journal.file.bytes"),
             retention_check_interval: self.millis("log.retention.check.interval.ms"),
             free_bytes_min: self.unsigned("log.dir.free.bytes.min"),

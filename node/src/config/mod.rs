@@ -101,12 +101,23 @@ pub struct StorageConfig {
     pub log_dirs: Vec<PathBuf>,
     /// `metadata.log.dir`.
     pub metadata_dir: PathBuf,
+    /// `metadata.log.engine`; `None` leaves an existing log as it is.
+    pub metadata_engine: Option<MetadataEngine>,
     /// `log.journal.file.bytes`.
     pub journal_file_bytes: u64,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
     /// `log.dir.free.bytes.min`.
     pub free_bytes_min: u64,
+}
+
+/// On what a controller's metadata log lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetadataEngine {
+    /// A write-ahead log of our own.
+    Wal,
+    /// The database sled.
+    Sled,
 }
 
 /// How the controller quorum behaves.

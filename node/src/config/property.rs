@@ -118,6 +118,8 @@ pub enum Kind {
     Directory,
     /// One directory or more.
     Directories,
+    /// One of a few words.
+    Word(&'static [&'static str]),
     /// One word or more of a few.
     Words(&'static [&'static str]),
     /// A list of `NAME://HOST:PORT`.
@@ -163,6 +165,7 @@ impl Kind {
             Self::Identity => "32 hexadecimal digits".into(),
             Self::Directory => "a directory".into(),
             Self::Directories => "a list of directories".into(),
+            Self::Word(words) => words.join(" or "),
             Self::Words(words) => format!("a list of {}", words.join(", ")),
             Self::Listeners => "a list of NAME://HOST:PORT".into(),
             Self::Voters => "a list of ID@HOST:PORT".into(),
@@ -184,6 +187,13 @@ impl Kind {
             Self::Directory => match self.text(setting)? {
                 text if text.is_empty() => Err(Complaint::new("is empty", "name a directory")),
                 text => Ok(Value::Text(text)),
+            },
+            Self::Word(words) => match self.text(setting)? {
+                text if words.contains(&text.as_str()) => Ok(Value::Text(text)),
+                text => {
+                    let advice = format!("write {}", words.join(" or "));
+                    Err(Complaint::new(format!("\"{text}\" is not known"), advice))
+                }
             },
             Self::Identity => {
                 let text = self.text(setting)?;

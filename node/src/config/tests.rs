@@ -93,6 +93,7 @@ fn parts_that_do_not_fit_together_are_errors() {
         ("broker.session.timeout.ms = 600", "leaves no room"),
         ("controller.quorum.election.timeout.ms = 300", "more than a third"),
         ("cluster.id = \"my cluster\"", "is no id"),
+        ("metadata.log.engine = \"rocks\"", "write wal or sled"),
         ("\"node.id\" = 2", "keep one of the two"),
         ("listeners = [\"PLAINTEXT://h:1\"]", "is no listener's name"),
         ("zookeeper.connect = \"h:2181\"", "docs/configuration.md lists all names"),

@@ -6,12 +6,12 @@ use std::fs;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine};
 
 use super::*;
-use crate::open::{StoreOptions, open};
-use crate::testing::{Names, command, files, position};
+use crate::open::open;
+use crate::testing::{Names, command, files, on, position};
 use crate::types::{RaftVote, VoterId};
 
-async fn stopped_node(directory: &Path) {
-    let mut opened = open(&StoreOptions::new(directory), Names::default()).unwrap();
+async fn stopped_node(engine: LogEngine, directory: &Path) {
+    let mut opened = open(&on(engine, directory), Names::default()).unwrap();
     opened.log.save_vote(&RaftVote::new(4, VoterId::new(2, 9))).await.unwrap();
     let entries: Vec<_> = (0..30).map(|index| command(4, index, format!("a{index}=1"))).collect();
     opened.log.blocking_append(entries.clone()).await.unwrap();
@@ -30,11 +30,17 @@ fn content(directory: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
 
 #[tokio::test]
 async fn a_stopped_node_shows_all_and_stays_as_it_is() {
+    for engine in LogEngine::ALL {
+        shows_all_and_stays(engine).await;
+    }
+}
+
+async fn shows_all_and_stays(engine: LogEngine) {
     let dir = tempfile::tempdir().unwrap();
-    stopped_node(dir.path()).await;
+    stopped_node(engine, dir.path()).await;
     let before = content(dir.path());
     let found = inspect(dir.path()).unwrap();
-    assert_eq!(found.damage, None);
+    assert_eq!((found.engine, found.damage.as_deref()), (engine, None));
     assert_eq!(found.vote.unwrap().voted_for, Some(VoterId::new(2, 9)));
     assert_eq!(found.committed, Some(position(4, 20)));
     assert_eq!(found.purged, Some(position(4, 5)));
@@ -48,9 +54,9 @@ async fn a_stopped_node_shows_all_and_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn damage_is_said_and_what_is_left_is_shown() {
+async fn damage_of_a_log_on_sled_is_said_and_what_is_left_is_shown() {
     let dir = tempfile::tempdir().unwrap();
-    stopped_node(dir.path()).await;
+    stopped_node(LogEngine::Sled, dir.path()).await;
     let witness = dir.path().join("witness");
     let whole = fs::read(&witness).unwrap();
     fs::write(&witness, vec![0; whole.len()]).unwrap();
@@ -71,4 +77,30 @@ async fn damage_is_said_and_what_is_left_is_shown() {
     let found = inspect(dir.path()).unwrap();
     assert!(found.snapshots[0].content.is_err() && found.damage.unwrap().contains("snapshot"));
     assert!(inspect(&dir.path().join("nothing")).is_err());
+}
+
+#[tokio::test]
+async fn damage_of_a_write_ahead_log_is_said_and_what_is_left_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    stopped_node(LogEngine::Wal, dir.path()).await;
+    let file = dir.path().join("wal/00000000000000000001.wal");
+    let whole = fs::read(&file).unwrap();
+    // The vote lies in the first group, the entries in the second, of which there is a copy in a slot.
+    let groups = 2 * 4096 + 2 * (64 << 10);
+    let mut damaged = whole.clone();
+    damaged[groups + 512 + 100] ^= 1;
+    fs::write(&file, &damaged).unwrap();
+    let found = inspect(dir.path()).unwrap();
+    assert_eq!((found.damage.as_deref(), found.entries().count()), (None, 24));
+    damaged[4096 * 2..groups].fill(0);
+    fs::write(&file, &damaged).unwrap();
+    let found = inspect(dir.path()).unwrap();
+    assert!(found.damage.as_ref().unwrap().contains("change 2 cannot be read"), "{:?}", found.damage);
+    assert_eq!((found.vote.unwrap().term, found.entries().count()), (4, 0));
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    assert!(inspect(dir.path()).unwrap().damage.unwrap().contains("another length"));
+    fs::write(&file, &whole).unwrap();
+    assert_eq!(inspect(dir.path()).unwrap().entries().count(), 24);
+    fs::remove_file(&file).unwrap();
+    assert!(inspect(dir.path()).unwrap().damage.unwrap().contains("its files are gone"));
 }

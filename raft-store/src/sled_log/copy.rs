@@ -10,11 +10,12 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::layout::{ChainedEntry, EntryScan};
-use super::open::{self, LOCK, SLED};
-use super::record::StateRecord;
+use super::open::{self, SLED};
 use super::witness::{self, Testimony};
 use crate::error::OpenError;
 use crate::meta_log::LogError;
+use crate::open::LOCK;
+use crate::record::StateRecord;
 
 /// Enough to look at a log once.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -96,7 +97,7 @@ fn look(copy: &Path, testimony: &Result<Testimony, String>) -> Result<Looked, Op
 }
 
 /// Keeps owners away while the files are copied; nothing to hold where there never was one.
-fn hold(directory: &Path) -> Result<File, OpenError> {
+pub(crate) fn hold(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let file = File::open(&path).map_err(OpenError::io("open", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {

@@ -5,8 +5,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::record::Reader;
 use crate::meta_log::{LogEntry, LogError, MAX_ENTRY_BYTES};
+use crate::record::Reader;
 use crate::types::Position;
 
 /// The largest value given to sled.

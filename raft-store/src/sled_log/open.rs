@@ -13,17 +13,16 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::layout::{ENTRIES_END, ENTRIES_START, EntryScan, STATE_KEY, sled_error};
-use super::record::StateRecord;
 use super::witness::{self, Slot, Testimony, WitnessWriter};
 use super::{SledLog, batch, check_blobs, sync};
 use crate::error::OpenError;
 use crate::files;
 use crate::meta_log::LogError;
+use crate::open::LOCK;
+use crate::record::StateRecord;
 
 /// sled's directory in the Raft directory.
-pub(super) const SLED: &str = "log";
-/// Held by flock as long as the log is open.
-pub(super) const LOCK: &str = "lock";
+pub(crate) const SLED: &str = "log";
 /// A sled that has not opened by then is looping over damage.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(300);
 /// Threads of a sled that was just closed here may hold its file for a moment.

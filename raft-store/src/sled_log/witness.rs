@@ -17,8 +17,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use super::layout::Op;
-use super::record::{Reader, StateRecord};
 use crate::files;
+use crate::record::{Reader, StateRecord};
 
 /// The file's name in the Raft directory.
 pub(crate) const FILE: &str = "witness";

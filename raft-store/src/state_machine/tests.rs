@@ -11,17 +11,26 @@ use openraft::raft::{
 };
 use openraft::storage::RaftLogStorage;
 use openraft::{Membership, Raft};
+use vltava_storage::RealStorage;
 
 use super::*;
 use crate::config::{RaftOptions, raft_config};
+use crate::engine::LogEngine;
 use crate::memory_log::MemoryLog;
-use crate::open::{Opened, StoreOptions, open, open_with_log};
+use crate::open::{Opened, open, open_with_log};
 use crate::store::LogStoreOptions;
-use crate::testing::{Names, command, position};
+use crate::testing::{Names, command, on, position};
 use crate::types::{Command, VoterId, VoterNode};
 
 fn fresh(directory: &std::path::Path) -> Opened<Names> {
-    open_with_log(directory, LogStoreOptions::default(), MemoryLog::default(), Names::default()).unwrap()
+    open_with_log(
+        RealStorage::shared(),
+        directory,
+        LogStoreOptions::default(),
+        MemoryLog::default(),
+        Names::default(),
+    )
+    .unwrap()
 }
 
 fn history() -> Vec<RaftEntry> {
@@ -179,6 +188,12 @@ impl RaftNetwork<TypeConfig> for Alone {
 
 #[tokio::test]
 async fn a_raft_of_one_voter_keeps_its_state_across_restarts_snapshots_and_purges() {
+    for engine in LogEngine::ALL {
+        run_and_restart(engine).await;
+    }
+}
+
+async fn run_and_restart(engine: LogEngine) {
     let directory = tempfile::tempdir().unwrap();
     let me = VoterId::new(1, 42);
     let options = RaftOptions { snapshot_every: 20, keep_entries: 5, ..RaftOptions::default() };
@@ -187,7 +202,7 @@ async fn a_raft_of_one_voter_keeps_its_state_across_restarts_snapshots_and_purge
     let config = Arc::new(config);
     let limit = Some(Duration::from_secs(20));
     for start in 0..3u64 {
-        let opened = open(&StoreOptions::new(directory.path()), Names::default()).unwrap();
+        let opened = open(&on(engine, directory.path()), Names::default()).unwrap();
         let raft = Raft::new(me, config.clone(), Alone, opened.log, opened.machine).await.unwrap();
         if start == 0 {
             raft.initialize(BTreeMap::from([(me, VoterNode { address: "here:1".into() })])).await.unwrap();
@@ -212,12 +227,12 @@ async fn a_raft_of_one_voter_keeps_its_state_across_restarts_snapshots_and_purge
         tokio::task::spawn_blocking(move || opened.closer.wait()).await.unwrap();
         assert_eq!(opened.failure.get(), None);
     }
-    let mut opened = open(&StoreOptions::new(directory.path()), Names::default()).unwrap();
+    let mut opened = open(&on(engine, directory.path()), Names::default()).unwrap();
     let state = opened.log.get_log_state().await.unwrap();
     assert!(state.last_purged_log_id.is_some_and(|p| p.index > 100), "{state:?}");
     // Without the snapshot there is a hole, and no way to start.
     drop(opened.log);
     opened.closer.wait();
     std::fs::remove_dir_all(directory.path().join("snapshots")).unwrap();
-    assert!(open(&StoreOptions::new(directory.path()), Names::default()).is_err());
+    assert!(open(&on(engine, directory.path()), Names::default()).is_err());
 }

@@ -8,12 +8,14 @@ use openraft::storage::{RaftLogStorageExt, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{EntryPayload, Snapshot};
 use tempfile::TempDir;
+use vltava_storage::{MemoryStorage, RealStorage};
 
 use super::*;
+use crate::engine::LogEngine;
 use crate::memory_log::MemoryLog;
 use crate::open::{Opened, StoreOptions, open, open_with_log};
 use crate::state_machine::{MachineStore, SnapshotBuilder};
-use crate::testing::{Names, command, position};
+use crate::testing::{Names, command, on, position};
 use crate::types::{Applied, Position, RaftMembership, RaftSnapshotMeta, VoterId};
 
 /// The suite purges without any snapshot, and appends over entries that are there or purged, which openraft never does.
@@ -146,14 +148,24 @@ impl RaftStateMachine<TypeConfig> for LenientMachine {
     }
 }
 
-struct OnDisk;
+struct OnDisk(LogEngine);
+struct OnMemoryStorage;
 struct InMemory;
 
 impl StoreBuilder<TypeConfig, Lenient, LenientMachine, TempDir> for OnDisk {
     async fn build(&self) -> Result<(TempDir, Lenient, LenientMachine), RaftStorageError> {
         let directory = tempfile::tempdir().unwrap();
-        let opened = open(&StoreOptions::new(directory.path()), Names::default()).unwrap();
+        let opened = open(&on(self.0, directory.path()), Names::default()).unwrap();
         Ok((directory, Lenient::new(opened.log), LenientMachine(opened.machine)))
+    }
+}
+
+impl StoreBuilder<TypeConfig, Lenient, LenientMachine, ()> for OnMemoryStorage {
+    async fn build(&self) -> Result<((), Lenient, LenientMachine), RaftStorageError> {
+        let storage = Arc::new(MemoryStorage::new());
+        let options = StoreOptions { engine: Some(LogEngine::Wal), ..StoreOptions::new(storage, "/raft", 1) };
+        let opened = open(&options, Names::default()).unwrap();
+        Ok(((), Lenient::new(opened.log), LenientMachine(opened.machine)))
     }
 }
 
@@ -161,15 +173,31 @@ impl StoreBuilder<TypeConfig, Lenient, LenientMachine, TempDir> for InMemory {
     async fn build(&self) -> Result<(TempDir, Lenient, LenientMachine), RaftStorageError> {
         let directory = tempfile::tempdir().unwrap();
         let options = LogStoreOptions { tail_bytes: 0, ..Default::default() };
-        let opened =
-            open_with_log(directory.path(), options, MemoryLog::default(), Names::default()).unwrap();
+        let opened = open_with_log(
+            RealStorage::shared(),
+            directory.path(),
+            options,
+            MemoryLog::default(),
+            Names::default(),
+        )
+        .unwrap();
         Ok((directory, Lenient::new(opened.log), LenientMachine(opened.machine)))
     }
 }
 
 #[test]
-fn the_suite_of_openraft_passes_on_disk() {
-    Suite::test_all(OnDisk).unwrap();
+fn the_suite_of_openraft_passes_on_sled() {
+    Suite::test_all(OnDisk(LogEngine::Sled)).unwrap();
+}
+
+#[test]
+fn the_suite_of_openraft_passes_on_the_write_ahead_log() {
+    Suite::test_all(OnDisk(LogEngine::Wal)).unwrap();
+}
+
+#[test]
+fn the_suite_of_openraft_passes_on_the_write_ahead_log_on_a_disk_in_memory() {
+    Suite::test_all(OnMemoryStorage).unwrap();
 }
 
 #[test]
@@ -252,7 +280,8 @@ fn bench(options: LogStoreOptions) -> Bench {
     let directory = tempfile::tempdir().unwrap();
     let (calls, fails) = (Arc::default(), Arc::default());
     let log = Recorder { log: MemoryLog::default(), calls: Arc::clone(&calls), fails: Arc::clone(&fails) };
-    let opened = open_with_log(directory.path(), options, log, Names::default()).unwrap();
+    let opened =
+        open_with_log(RealStorage::shared(), directory.path(), options, log, Names::default()).unwrap();
     Bench { opened, calls, fails, _directory: directory }
 }
 
@@ -336,8 +365,14 @@ async fn a_failure_of_the_log_is_an_error_and_is_reported() {
 
 #[tokio::test]
 async fn the_vote_and_the_log_survive_a_restart() {
+    for engine in LogEngine::ALL {
+        write_and_restart(engine).await;
+    }
+}
+
+async fn write_and_restart(engine: LogEngine) {
     let directory = tempfile::tempdir().unwrap();
-    let options = StoreOptions::new(directory.path());
+    let options = on(engine, directory.path());
     let vote = RaftVote::new_committed(7, VoterId::new(3, 0xabc));
     let mut opened = open(&options, Names::default()).unwrap();
     opened.log.save_vote(&vote).await.unwrap();
@@ -349,4 +384,22 @@ async fn the_vote_and_the_log_survive_a_restart() {
     assert_eq!(opened.log.read_vote().await.unwrap(), Some(vote));
     assert_eq!(opened.log.read_committed().await.unwrap(), Some(position(1, 3).into()));
     assert_eq!(opened.log.try_get_log_entries(..).await.unwrap(), entries(0..5));
+}
+
+#[tokio::test]
+async fn a_log_never_begins_beside_another() {
+    for engine in LogEngine::ALL {
+        let directory = tempfile::tempdir().unwrap();
+        let mut opened = open(&on(engine, directory.path()), Names::default()).unwrap();
+        opened.log.blocking_append(entries(0..5)).await.unwrap();
+        drop(opened.log);
+        opened.closer.wait();
+        let other = LogEngine::ALL.into_iter().find(|other| *other != engine).unwrap();
+        let refused = open(&on(other, directory.path()), Names::default()).unwrap_err();
+        assert!(refused.to_string().contains(&format!("metadata.log.engine = \"{engine}\"")), "{refused}");
+        // Where nothing is said, what is there is opened.
+        let unsaid = StoreOptions { engine: None, ..on(engine, directory.path()) };
+        let mut opened = open(&unsaid, Names::default()).unwrap();
+        assert_eq!(opened.log.try_get_log_entries(..).await.unwrap(), entries(0..5));
+    }
 }

@@ -1,7 +1,8 @@
-//! The log's state in one small record: written into sled with every change and beside it into the witness file.
+//! A log's state in one small record, the same for every log on disk: sled's keeps it with every change and in its
+//! witness, the write-ahead log at the beginning of each file.
 //!
-//! It numbers the changes and pins the last entry by the chained checksum, so that two copies of it can be compared.
-//! It knows neither sled nor files.
+//! It numbers the changes and pins the last one by a chained checksum, so that two copies of it can be compared. It
+//! knows neither sled nor files.
 
 use crate::types::{Position, VoteRecord, VoterId};
 
@@ -18,7 +19,8 @@ pub(crate) struct StateRecord {
     pub last: Option<Position>,
     /// The last entry that was removed from the front.
     pub purged: Option<Position>,
-    /// The chained checksum of the last entry present; 0 in an empty log.
+    /// The chained checksum: in sled's log of the last entry present, 0 in an empty one; in the write-ahead log of the
+    /// last record of any kind.
     pub chain: u32,
     /// The vote.
     pub vote: Option<VoteRecord>,
@@ -37,14 +39,7 @@ impl StateRecord {
         put(&mut out, self.last, put_position);
         put(&mut out, self.purged, put_position);
         put(&mut out, self.committed, put_position);
-        put(&mut out, self.vote, |out, vote| {
-            out.extend_from_slice(&vote.term.to_le_bytes());
-            out.push(u8::from(vote.committed));
-            put(out, vote.voted_for, |out, voter| {
-                out.extend_from_slice(&voter.node.to_le_bytes());
-                out.extend_from_slice(&voter.directory.to_le_bytes());
-            });
-        });
+        put(&mut out, self.vote, put_vote);
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -76,6 +71,16 @@ fn put<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, 
     if let Some(value) = value {
         write(out, value);
     }
+}
+
+/// `term u64, committed u8`, then whom the vote went to: a presence byte, and `node u32, directory u128`.
+pub(crate) fn put_vote(out: &mut Vec<u8>, vote: VoteRecord) {
+    out.extend_from_slice(&vote.term.to_le_bytes());
+    out.push(u8::from(vote.committed));
+    put(out, vote.voted_for, |out, voter| {
+        out.extend_from_slice(&voter.node.to_le_bytes());
+        out.extend_from_slice(&voter.directory.to_le_bytes());
+    });
 }
 
 fn put_position(out: &mut Vec<u8>, position: Position) {
@@ -131,7 +136,8 @@ impl<'a> Reader<'a> {
         Some(Position { term: self.u64()?, index: self.u64()? })
     }
 
-    fn vote(&mut self) -> Option<VoteRecord> {
+    /// What [`put_vote`] wrote.
+    pub(crate) fn vote(&mut self) -> Option<VoteRecord> {
         let term = self.u64()?;
         let committed = self.bool()?;
         let voted_for = self
