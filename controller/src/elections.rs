@@ -8,14 +8,22 @@
 //! - Else the first replica, in the order of the assignment, that is in the ISR and may lead.
 //! - Else, with an empty ISR, the first eligible replica (ELR) that may lead; it becomes the ISR.
 //! - Else, with nobody eligible at all, the last leader if it may lead: all that could have had more said that it may have
-//!   lost some, so waiting gains nothing. It recovers.
-//! - Else, only if an unclean election is allowed, any replica that may lead. It recovers, and nobody else is eligible.
+//!   lost some, so waiting gains nothing. It recovers. But where one that was eligible is damaged, an operator may still
+//!   restore it: then nobody is elected so.
+//! - Else, only if an unclean election is allowed, any replica that may lead: one that was eligible before others, one that is
+//!   known to have begun anew last. It recovers, and nobody else is eligible.
+//!
+//! A damaged replica is neither in the ISR nor in the ELR, and is never elected. When one is found, the leader epoch is raised
+//! even if the leader stays: what that leader was told of the replica's log must not count any more, since its broker will
+//! begin anew. As long as nobody leads it stays known as one that was eligible, so that it counts again if it is restored.
 //!
 //! The ELR holds those that left the ISR while it was smaller than `min.insync.replicas`: no record was committed without
 //! them, because a leader moves its high watermark only with an ISR of at least that size. An ISR that is large enough
 //! empties it.
 
-use vltava_metadata::{LeaderRecovery, PartitionImage};
+use std::sync::Arc;
+
+use vltava_metadata::{DamagedReplica, LeaderRecovery, PartitionImage};
 use vltava_model::NodeId;
 
 /// Whether a replica that lacks committed records may lead.
@@ -32,8 +40,10 @@ pub enum Unclean {
 pub enum Doubt {
     /// Its process died without closing its log, and its topic does not sync what it acknowledges.
     MayLackRecords,
-    /// Its directory is gone: it begins anew.
+    /// Its directory is gone, or was deleted since it was damaged: it begins anew.
     IsEmpty,
+    /// Bytes of it are not what was written.
+    IsDamaged,
 }
 
 /// What a partition's topic says about its elections.
@@ -52,6 +62,8 @@ pub struct PartitionChange<'a> {
     may_lead: &'a dyn Fn(NodeId) -> bool,
     isr: Vec<NodeId>,
     doubted: Option<(NodeId, Doubt)>,
+    damaged: Vec<DamagedReplica>,
+    restored: Option<NodeId>,
     prefer: Option<NodeId>,
     recovery: LeaderRecovery,
 }
@@ -73,6 +85,8 @@ impl<'a> PartitionChange<'a> {
             may_lead,
             isr: before.isr.clone(),
             doubted: None,
+            damaged: before.damaged.clone(),
+            restored: None,
             prefer: None,
             recovery: before.leader_recovery,
         }
@@ -99,6 +113,26 @@ impl<'a> PartitionChange<'a> {
         self.without(node)
     }
 
+    /// Takes a damaged replica out of the ISR and ELR, and raises the leader epoch.
+    #[must_use]
+    pub fn damaged(mut self, node: NodeId, what: Arc<str>) -> Self {
+        let before = self.before;
+        let known = before.damaged.iter().any(|damaged| damaged.node == node && damaged.was_eligible);
+        let was_eligible = known || before.isr.contains(&node) || before.elr.contains(&node);
+        self.damaged.retain(|damaged| damaged.node != node);
+        self.damaged.push(DamagedReplica { node, what, was_eligible });
+        self.doubting(node, Doubt::IsDamaged)
+    }
+
+    /// A damaged replica was restored to what it was: eligible if it was, and nobody has led since.
+    #[must_use]
+    pub fn restored(mut self, node: NodeId) -> Self {
+        let was_eligible = |damaged: &DamagedReplica| damaged.node == node && damaged.was_eligible;
+        self.restored = self.damaged.iter().any(was_eligible).then_some(node);
+        self.damaged.retain(|damaged| damaged.node != node);
+        self
+    }
+
     /// Elects the first replica of the assignment if it is in the ISR, even if another leads.
     #[must_use]
     pub fn preferring_first(mut self) -> Self {
@@ -118,6 +152,19 @@ impl<'a> PartitionChange<'a> {
         let mut after = self.before.clone();
         after.isr.clone_from(&self.isr);
         after.leader_recovery = self.recovery;
+        after.damaged.clone_from(&self.damaged);
+        match self.doubted {
+            Some((node, Doubt::IsEmpty)) => {
+                after.damaged.retain(|damaged| damaged.node != node);
+                after.emptied.retain(|emptied| *emptied != node);
+                after.emptied.push(node);
+            }
+            Some((node, Doubt::MayLackRecords)) => {
+                let of_node = after.damaged.iter_mut().filter(|damaged| damaged.node == node);
+                of_node.for_each(|damaged| damaged.was_eligible = false);
+            }
+            Some((_, Doubt::IsDamaged)) | None => {}
+        }
         self.keep_eligible(&mut after);
         let elected = self.elect(&after);
         match elected {
@@ -138,10 +185,17 @@ impl<'a> PartitionChange<'a> {
             after.last_known_elr.append(&mut after.elr);
         }
         self.remember_last_leader(&mut after);
-        if after == *self.before {
+        let PartitionImage { isr, emptied, .. } = &mut after;
+        emptied.retain(|node| !isr.contains(node));
+        if after.leader.is_some() {
+            // They will begin anew.
+            after.damaged.iter_mut().for_each(|damaged| damaged.was_eligible = false);
+        }
+        let found_damaged = matches!(self.doubted, Some((_, Doubt::IsDamaged)));
+        if after == *self.before && !found_damaged {
             return None;
         }
-        if after.leader != self.before.leader {
+        if after.leader != self.before.leader || found_damaged {
             after.leader_epoch = after.leader_epoch.next();
         }
         after.partition_epoch = after.partition_epoch.next();
@@ -150,7 +204,7 @@ impl<'a> PartitionChange<'a> {
 
     fn elect(&self, after: &PartitionImage) -> Elected {
         let in_order = || self.before.replicas.iter().copied();
-        let may_lead = |node: &NodeId| (self.may_lead)(*node);
+        let may_lead = |node: &NodeId| (self.may_lead)(*node) && !after.is_damaged(*node);
         if let Some(first) = self.prefer.filter(|node| after.isr.contains(node)).filter(may_lead) {
             return Elected::Clean(first);
         }
@@ -167,14 +221,22 @@ impl<'a> PartitionChange<'a> {
             return Elected::Clean(eligible);
         }
         let last_leader = self.last_leader(after).filter(|node| after.has_replica(*node)).filter(may_lead);
+        let may_be_restored = after.damaged.iter().any(|damaged| damaged.was_eligible);
         if after.elr.is_empty()
+            && !may_be_restored
             && let Some(leader) = last_leader
         {
             return Elected::Unclean(leader);
         }
         match self.rules.unclean {
             Unclean::Forbidden => Elected::Nobody,
-            Unclean::Allowed => in_order().find(may_lead).map_or(Elected::Nobody, Elected::Unclean),
+            Unclean::Allowed => {
+                // Who is in the ISR or ELR and may lead has been elected by now.
+                let lacks =
+                    |node: &NodeId| (after.emptied.contains(node), !after.last_known_elr.contains(node));
+                let least = in_order().filter(may_lead).min_by_key(lacks);
+                least.map_or(Elected::Nobody, Elected::Unclean)
+            }
         }
     }
 
@@ -190,7 +252,9 @@ impl<'a> PartitionChange<'a> {
         let doubt =
             |node: NodeId| self.doubted.filter(|(doubted, _)| *doubted == node).map(|(_, doubt)| doubt);
         let before = self.before;
-        let was_eligible = |node: &NodeId| before.isr.contains(node) || before.elr.contains(node);
+        let was_eligible = |node: &NodeId| {
+            before.isr.contains(node) || before.elr.contains(node) || self.restored == Some(*node)
+        };
         let outside = |node: &NodeId| !after.isr.contains(node);
         let elr: Vec<_> = (before.replicas.iter().copied())
             .filter(was_eligible)

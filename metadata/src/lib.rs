@@ -30,6 +30,7 @@ pub mod snapshot;
 pub use delta::{Change, Delta};
 pub use error::ReplayError;
 pub use image::{
-    BrokerImage, BrokerState, ConfigTarget, Endpoint, Image, LeaderRecovery, PartitionImage, TopicImage,
+    BrokerImage, BrokerState, ConfigTarget, DamagedReplica, Endpoint, Image, LeaderRecovery, PartitionImage,
+    TopicImage,
 };
 pub use local::{ClosedPartition, LocalChanges, LocalPartition};

@@ -205,6 +205,9 @@ fn check_eligible(
         if !broker.serves_directory(image.directory_of(id)) {
             return ineligible("its directory failed");
         }
+        if image.is_damaged(id) {
+            return ineligible("it is damaged");
+        }
         match broker.state {
             BrokerState::Active => {}
             BrokerState::ShuttingDown if id == node => {}

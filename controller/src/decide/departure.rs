@@ -55,7 +55,9 @@ pub(super) fn depart(view: View, node: NodeId, fate: impl Fn(&Held) -> Fate) -> 
             Fate::Stays => None,
             Fate::Leaves if image.isr.contains(&node) => change.without(node).build(),
             Fate::Leaves => None,
-            Fate::Doubted(doubt) if is_known(image, node) => change.doubting(node, doubt).build(),
+            Fate::Doubted(doubt) if is_known(image, node) || doubt == Doubt::IsEmpty => {
+                change.doubting(node, doubt).build()
+            }
             Fate::Doubted(_) => None,
         };
         records.extend(after.map(|after| record::partition(held.partition, &after)));
@@ -64,5 +66,6 @@ pub(super) fn depart(view: View, node: NodeId, fate: impl Fn(&Held) -> Fate) -> 
 }
 
 fn is_known(image: &PartitionImage, node: NodeId) -> bool {
-    [&image.isr, &image.elr, &image.last_known_elr].iter().any(|set| set.contains(&node))
+    image.is_damaged(node)
+        || [&image.isr, &image.elr, &image.last_known_elr].iter().any(|set| set.contains(&node))
 }

@@ -35,6 +35,7 @@ pub mod fence_broker;
 pub mod heartbeat;
 pub mod rebalance_leaders;
 pub mod register_broker;
+pub mod report_replicas;
 pub mod shut_down_broker;
 pub mod unfence_broker;
 pub mod unregister_broker;

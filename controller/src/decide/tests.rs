@@ -3,6 +3,7 @@
 mod brokers;
 mod cluster;
 mod configs;
+mod damage;
 mod elections;
 mod isr;
 mod scale;

@@ -106,6 +106,82 @@ fn the_last_leader_returns_when_everybody_is_in_doubt() {
 }
 
 #[test]
+fn a_damaged_replica_counts_for_nothing_and_raises_the_epoch() {
+    let may_lead = alive(&[1, 2, 3]);
+    let before = partition(&[1, 2, 3], &[], Some(1));
+    let leader = PartitionChange::of(&before, SAFE, &may_lead).damaged(NodeId::new(1), "a bit".into());
+    let leader = leader.build().unwrap();
+    assert_eq!((leader.leader, &leader.isr), (Some(NodeId::new(2)), &nodes(&[2, 3])));
+    assert!(leader.is_damaged(NodeId::new(1)) && !leader.damaged[0].was_eligible, "it will begin anew");
+    let follower = PartitionChange::of(&before, SAFE, &may_lead).damaged(NodeId::new(3), "a bit".into());
+    let follower = follower.build().unwrap();
+    assert_eq!((follower.leader, &follower.isr), (Some(NodeId::new(1)), &nodes(&[1, 2])));
+    assert_eq!(follower.leader_epoch, LeaderEpoch::new(1), "the leader forgets what it was told of it");
+    let again = PartitionChange::of(&follower, SAFE, &may_lead).damaged(NodeId::new(3), "a bit".into());
+    assert_eq!(again.build().unwrap().leader_epoch, LeaderEpoch::new(2));
+    let anew = PartitionChange::of(&follower, SAFE, &may_lead).doubting(NodeId::new(3), Doubt::IsEmpty);
+    let anew = anew.build().unwrap();
+    assert_eq!((&anew.damaged[..], &anew.emptied, &anew.isr), (&[][..], &nodes(&[3]), &nodes(&[1, 2])));
+    let back = PartitionChange::of(&anew, SAFE, &may_lead).with_isr(nodes(&[1, 2, 3])).build().unwrap();
+    assert!(back.emptied.is_empty());
+}
+
+#[test]
+fn nobody_leads_cleanly_in_the_place_of_the_one_that_had_everything() {
+    let alone = Rules { min_insync_replicas: 1, ..SAFE };
+    let everybody = alive(&[1, 2, 3]);
+    // 2 may lack records, and led before; 3 is behind.
+    let mut before = partition(&[1], &[], Some(1));
+    before.last_known_elr = nodes(&[2]);
+    let offline = PartitionChange::of(&before, alone, &everybody).damaged(NodeId::new(1), "a bit".into());
+    let offline = offline.build().unwrap();
+    assert_eq!((offline.leader, &offline.isr, &offline.elr), (None, &nodes(&[]), &nodes(&[])));
+    assert!(offline.damaged[0].was_eligible);
+    assert!(PartitionChange::of(&offline, alone, &everybody).build().is_none());
+
+    // The operator has restored it,
+    let restored = PartitionChange::of(&offline, alone, &everybody).restored(NodeId::new(1)).build().unwrap();
+    assert_eq!(
+        (restored.leader, restored.leader_recovery),
+        (Some(NodeId::new(1)), LeaderRecovery::Recovered)
+    );
+    // or gives its records up, after which it does not count any more.
+    let unclean = Rules { unclean: Unclean::Allowed, ..alone };
+    let given_up = PartitionChange::of(&offline, unclean, &everybody).build().unwrap();
+    assert_eq!(
+        (given_up.leader, given_up.leader_recovery),
+        (Some(NodeId::new(2)), LeaderRecovery::Recovering)
+    );
+    let late = PartitionChange::of(&given_up, alone, &everybody).restored(NodeId::new(1)).build().unwrap();
+    assert!(late.elr.is_empty() && late.isr == nodes(&[2]) && late.damaged.is_empty());
+
+    // A crash may have cost a damaged one what it had not synced.
+    let crashed = PartitionChange::of(&offline, alone, &everybody);
+    let crashed = crashed.doubting(NodeId::new(1), Doubt::MayLackRecords).build().unwrap();
+    assert!(!crashed.damaged[0].was_eligible);
+}
+
+#[test]
+fn an_unclean_election_loses_as_little_as_it_can() {
+    let unclean = Rules { unclean: Unclean::Allowed, ..SAFE };
+    let elected = |image: &PartitionImage, may_lead: &dyn Fn(NodeId) -> bool| {
+        PartitionChange::of(image, unclean, may_lead).build().and_then(|after| after.leader).map(NodeId::get)
+    };
+    let mut image = partition(&[], &[3], None);
+    assert_eq!(elected(&image, &alive(&[1, 2, 3])), Some(3), "it has everything, so nothing is lost");
+    image.emptied = nodes(&[1]);
+    assert_eq!(elected(&image, &alive(&[1, 2])), Some(2), "1 is known to be empty");
+    assert_eq!(elected(&image, &alive(&[1])), Some(1), "better than nobody");
+    image.emptied.clear();
+    assert_eq!(elected(&image, &alive(&[1, 2])), Some(1));
+    image.last_known_elr = nodes(&[3, 2]);
+    assert_eq!(elected(&image, &alive(&[1, 2])), Some(2), "it was eligible once");
+    image.damaged = vec![DamagedReplica { node: NodeId::new(2), what: "a bit".into(), was_eligible: false }];
+    assert_eq!(elected(&image, &alive(&[1, 2])), Some(1), "what is damaged is never elected");
+    assert_eq!(elected(&image, &alive(&[2])), None);
+}
+
+#[test]
 fn the_preferred_replica_leads_when_it_is_in_sync() {
     let may_lead = alive(&[1, 2, 3]);
     let before = partition(&[2, 1], &[], Some(2));
@@ -127,6 +203,8 @@ struct Model {
     running: Vec<bool>,
     /// Brokers that the image shows as active.
     active: Vec<bool>,
+    /// Brokers whose log is damaged, which the image shows.
+    damaged: Vec<bool>,
     committed: Vec<u32>,
     next: u32,
 }
@@ -146,6 +224,7 @@ impl Model {
             logs: vec![Vec::new(); 3],
             running: vec![true; 3],
             active: vec![true; 3],
+            damaged: vec![false; 3],
             committed: Vec::new(),
             next: 0,
         }
@@ -166,7 +245,9 @@ impl Model {
         assert_eq!(after.contradiction(), None, "{after:?}");
         assert_eq!(after.partition_epoch, self.image.partition_epoch.next());
         let epochs = after.leader_epoch.get() - self.image.leader_epoch.get();
-        assert_eq!(epochs, u32::from(after.leader != self.image.leader), "one leader for each epoch");
+        let found_damaged = after.damaged.len() > self.image.damaged.len();
+        let raised = after.leader != self.image.leader || found_damaged;
+        assert_eq!(epochs, u32::from(raised), "one leader for each epoch");
         if let Some(leader) = after.leader {
             assert!(after.isr.contains(&leader));
         }
@@ -187,7 +268,7 @@ impl Model {
         let node = random.random_range(0..3_usize);
         let id = NodeId::new(node as u32);
         let leader = self.leader();
-        match random.random_range(0..10) {
+        match random.random_range(0..12) {
             0 | 1 => {
                 if let Some(leader) = leader {
                     self.logs[leader].push(self.next);
@@ -195,7 +276,7 @@ impl Model {
                 }
             }
             2 | 3 => {
-                if let Some(leader) = leader.filter(|_| self.running[node]) {
+                if let Some(leader) = leader.filter(|_| self.running[node] && !self.damaged[node]) {
                     self.logs[node] = self.logs[leader].clone();
                 }
             }
@@ -212,6 +293,8 @@ impl Model {
                 }
             }
             8 => self.fence(node, id),
+            9 if random.random_ratio(1, 3) => self.damage(node, id),
+            10 => self.mend(node, id),
             _ => self.restart(node, id),
         }
         self.check();
@@ -232,7 +315,11 @@ impl Model {
     /// The leader takes a replica into the ISR that has all that it has.
     fn expand(&mut self, node: usize, id: NodeId) {
         let Some(leader) = self.leader() else { return };
-        if !self.active[node] || self.logs[node] != self.logs[leader] || self.image.isr.contains(&id) {
+        if !self.active[node]
+            || self.damaged[node]
+            || self.logs[node] != self.logs[leader]
+            || self.image.isr.contains(&id)
+        {
             return;
         }
         let mut isr = self.image.isr.clone();
@@ -245,6 +332,27 @@ impl Model {
         if !self.synced {
             let kept = random.random_range(0..=self.logs[node].len());
             self.logs[node].truncate(kept);
+        }
+    }
+
+    fn damage(&mut self, node: usize, id: NodeId) {
+        if self.running[node] && !self.damaged[node] {
+            self.damaged[node] = true;
+            self.change(|change| change.damaged(id, "a bit".into()));
+        }
+    }
+
+    /// A damaged replica begins anew where another leads; else somebody restores it.
+    fn mend(&mut self, node: usize, id: NodeId) {
+        if !self.damaged[node] {
+            return;
+        }
+        self.damaged[node] = false;
+        if self.image.leader.is_some() {
+            self.logs[node].clear();
+            self.change(|change| change.doubting(id, Doubt::IsEmpty));
+        } else {
+            self.change(|change| change.restored(id));
         }
     }
 
@@ -291,6 +399,7 @@ fn no_clean_leader_lacks_a_committed_record() {
         }
         // Everybody comes back: somebody leads again.
         for node in [0, 1, 2, 0, 1, 2, 0, 1, 2] {
+            model.mend(node, NodeId::new(node as u32));
             model.restart(node, NodeId::new(node as u32));
         }
         assert!(model.leader().is_some(), "seed {seed}: {:?}", model.image);

@@ -11,7 +11,7 @@ use vltava_proto::v1::controller_server::Controller;
 use vltava_proto::v1::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionsRequest, AlterPartitionsResponse,
     AssignDirectoriesRequest, AssignDirectoriesResponse, BrokerMessage, ControllerMessage, IdentifyRequest,
-    IdentifyResponse, ObserveRequest, ObserveResponse,
+    IdentifyResponse, ObserveRequest, ObserveResponse, ReportReplicasRequest, ReportReplicasResponse,
 };
 
 use vltava_raft_store::VoterId;
@@ -79,6 +79,17 @@ impl Controller for ControllerService {
         admit(&request, Operation::ClusterAction)?;
         let request = request.into_inner();
         let decide = move |view: &decide::View| decide::assign_directories::decide(view, &request);
+        let decided = self.sessions.queue.decide(decide).await.map_err(|error| status_of(&error))?;
+        Ok(Response::new(decided.response))
+    }
+
+    async fn report_replicas(
+        &self,
+        request: Request<ReportReplicasRequest>,
+    ) -> Result<Response<ReportReplicasResponse>, Status> {
+        admit(&request, Operation::ClusterAction)?;
+        let request = request.into_inner();
+        let decide = move |view: &decide::View| decide::report_replicas::decide(view, &request);
         let decided = self.sessions.queue.decide(decide).await.map_err(|error| status_of(&error))?;
         Ok(Response::new(decided.response))
     }

@@ -24,7 +24,7 @@ pub use cluster::ClusterImage;
 pub use configs::{ConfigTarget, ConfigsImage};
 pub use features::FeaturesImage;
 pub use index::ReplicaIndex;
-pub use partitions::{LeaderRecovery, PartitionImage};
+pub use partitions::{DamagedReplica, LeaderRecovery, PartitionImage};
 pub use producer_ids::ProducerIdsImage;
 pub use topics::{TopicImage, TopicsImage, UnfinishedTopic};
 

@@ -1,5 +1,7 @@
 //! One partition's state, and what makes a state legal. Knows nothing of elections: it judges facts, it makes none.
 
+use std::sync::Arc;
+
 use vltava_model::{
     DirectoryId, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId, TopicPartition,
 };
@@ -16,6 +18,17 @@ pub enum LeaderRecovery {
     Recovered,
     /// By an unclean election: committed records may be gone.
     Recovering,
+}
+
+/// A replica whose bytes on disk are not what was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DamagedReplica {
+    /// The broker that holds it.
+    pub node: NodeId,
+    /// Which file, where, and what is wrong, for operators.
+    pub what: Arc<str>,
+    /// Whether it was in the ISR or ELR when it was found damaged, and nobody has led since.
+    pub was_eligible: bool,
 }
 
 /// A partition's state.
@@ -43,12 +56,21 @@ pub struct PartitionImage {
     pub adding: Vec<NodeId>,
     /// Replicas being removed by a reassignment.
     pub removing: Vec<NodeId>,
+    /// Replicas that were found damaged and have not begun anew.
+    pub damaged: Vec<DamagedReplica>,
+    /// Replicas that began with an empty log and have not been in sync since.
+    pub emptied: Vec<NodeId>,
 }
 
 impl PartitionImage {
     /// Whether a broker holds a replica.
     pub fn has_replica(&self, node: NodeId) -> bool {
         self.replicas.contains(&node)
+    }
+
+    /// Whether a broker's replica was found damaged and has not begun anew.
+    pub fn is_damaged(&self, node: NodeId) -> bool {
+        self.damaged.iter().any(|damaged| damaged.node == node)
     }
 
     /// The directory of a broker's replica; `None` when it holds none, or its directory is not yet known.
@@ -86,6 +108,8 @@ impl PartitionImage {
             .into(),
             adding_replicas: raw_nodes(&self.adding),
             removing_replicas: raw_nodes(&self.removing),
+            damaged_replicas: self.damaged.iter().map(DamagedReplica::to_proto).collect(),
+            emptied_replicas: raw_nodes(&self.emptied),
         }
     }
 
@@ -108,6 +132,8 @@ impl PartitionImage {
             leader_recovery: LeaderRecovery::from_number(record.leader_recovery)?,
             adding: nodes(&record.adding_replicas),
             removing: nodes(&record.removing_replicas),
+            damaged: record.damaged_replicas.iter().map(DamagedReplica::from_proto).collect(),
+            emptied: nodes(&record.emptied_replicas),
         };
         match image.contradiction() {
             Some(why) => Err(Fault::Partition { of: of.to_string(), why }),
@@ -136,6 +162,14 @@ impl PartitionImage {
         }
         if !among_replicas(&self.adding) || !among_replicas(&self.removing) {
             return Some("its reassignment goes beyond the replicas");
+        }
+        let damaged: Vec<NodeId> = self.damaged.iter().map(|damaged| damaged.node).collect();
+        if !among_replicas(&damaged) || !among_replicas(&self.emptied) {
+            return Some("its damaged or emptied replicas repeat or go beyond the replicas");
+        }
+        let counts = |id: &NodeId| self.isr.contains(id) || self.elr.contains(id) || self.leader == Some(*id);
+        if damaged.iter().chain(&self.emptied).any(counts) {
+            return Some("a damaged or emptied replica leads or is in the ISR or ELR");
         }
         let leader = self.leader?;
         let eligible = self.isr.contains(&leader) || self.elr.contains(&leader);
@@ -167,6 +201,25 @@ impl PartitionImage {
             });
         }
         Ok(())
+    }
+}
+
+impl DamagedReplica {
+    /// As records and answers carry it.
+    pub fn to_proto(&self) -> v1::DamagedReplica {
+        v1::DamagedReplica {
+            broker_id: self.node.get(),
+            what: self.what.to_string(),
+            was_eligible: self.was_eligible,
+        }
+    }
+
+    fn from_proto(damaged: &v1::DamagedReplica) -> Self {
+        Self {
+            node: NodeId::new(damaged.broker_id),
+            what: damaged.what.as_str().into(),
+            was_eligible: damaged.was_eligible,
+        }
     }
 }
 

@@ -325,7 +325,7 @@ const ADMIN: &[&str] = &[
     "DescribeQuorum",
 ];
 const CONTROLLER: &[&str] =
-    &["Session", "AlterPartitions", "AllocateProducerIds", "AssignDirectories", "Identify", "Observe"];
+    &["Session", "AlterPartitions", "AllocateProducerIds", "AssignDirectories", "ReportReplicas", "Identify", "Observe"];
 const RAFT: &[&str] = &["AppendEntries", "Vote", "InstallSnapshot"];
 
 /// Bytes that look like a message: fields with small numbers, of all kinds, with lengths that may be wrong.

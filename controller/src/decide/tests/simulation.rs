@@ -14,7 +14,8 @@ use vltava_model::{
 use vltava_proto::v1::{
     AlterConfigsRequest, AlterPartition, AlterPartitionsRequest, AssignDirectoriesRequest, ConfigResource,
     ConfigTarget, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DirectoryAssignment,
-    ElectLeadersRequest, ElectionType, Heartbeat, IsrMember, MetadataRecord, NewTopic,
+    ElectLeadersRequest, ElectionType, Heartbeat, IsrMember, MetadataRecord, NewTopic, ReplicaCondition,
+    ReplicaReport, ReportReplicasRequest,
 };
 
 use super::cluster::*;
@@ -246,7 +247,7 @@ impl Simulation {
 
     fn step(&mut self) {
         let node = self.below(NODES);
-        match self.below(22) {
+        match self.below(24) {
             0 => self.end(node, None),
             1 | 2 if self.processes[&node].session.is_none() => self.connect(node),
             3 if self.below(3) == 0 => self.processes.get_mut(&node).unwrap().stopping = true,
@@ -260,6 +261,8 @@ impl Simulation {
             11 if self.disks == Disks::Fail => self.fail_disk(node),
             12 | 13 => self.assign(node),
             14..=17 => self.alter_isr(),
+            18 if self.disks == Disks::Fail => self.find_damage(),
+            19 => self.mend(),
             _ => (0..NODES).for_each(|node| self.beat(node)),
         }
     }
@@ -364,6 +367,61 @@ impl Simulation {
         self.commit(decision.records);
     }
 
+    /// A broker finds bytes damaged; sometimes it is behind.
+    fn find_damage(&mut self) {
+        let Some(of) = self.random_partition() else { return };
+        let image = self.cluster.image.partition(of).unwrap().clone();
+        let node = *image.replicas.choose(&mut self.random).unwrap();
+        if self.cluster.image.broker(node).is_none() {
+            return;
+        }
+        let late = u32::from(self.below(6) == 0);
+        let leader_epoch = LeaderEpoch::new(image.leader_epoch.get().wrapping_sub(late));
+        self.report(of, node, leader_epoch, ReplicaCondition::Damaged);
+        let now = self.cluster.image.partition(of).unwrap();
+        let is_recorded = now.is_damaged(node) && now.leader_epoch > image.leader_epoch;
+        assert!(late > 0 || is_recorded || now.leader_epoch == image.leader_epoch, "{now:?}");
+    }
+
+    /// Damaged replicas begin anew where another leads; where nobody does, some are restored.
+    fn mend(&mut self) {
+        let all: Vec<_> = self.cluster.image.partitions().map(|(of, it)| (of, it.clone())).collect();
+        for (of, image) in all {
+            for damaged in &image.damaged {
+                let condition = match image.leader {
+                    Some(_) => ReplicaCondition::BegunAnew,
+                    None if self.below(2) == 0 => ReplicaCondition::Whole,
+                    None => continue,
+                };
+                self.report(of, damaged.node, image.leader_epoch, condition);
+            }
+        }
+    }
+
+    fn report(
+        &mut self,
+        of: TopicPartition,
+        node: NodeId,
+        leader_epoch: LeaderEpoch,
+        condition: ReplicaCondition,
+    ) {
+        let Some(broker) = self.cluster.image.broker(node).cloned() else { return };
+        let report = ReplicaReport {
+            topic_id: of.topic.to_bytes().to_vec().into(),
+            partition: of.partition.get(),
+            leader_epoch: leader_epoch.get(),
+            condition: condition.into(),
+            what: "a bit".into(),
+        };
+        let request = ReportReplicasRequest {
+            broker_id: node.get(),
+            broker_epoch: broker.broker_epoch.get(),
+            replicas: vec![report],
+        };
+        let decision = report_replicas::decide(&self.cluster.view(), &request).unwrap();
+        self.commit(decision.records);
+    }
+
     /// A leader asks for a random ISR; often with something wrong or old in it.
     fn alter_isr(&mut self) {
         let Some(of) = self.random_partition() else { return };
@@ -428,9 +486,13 @@ impl Simulation {
         if self.disks == Disks::Last {
             assert_eq!(self.cluster.image.leaderless_partitions().count(), 0, "every log has a leader");
         }
+        for _ in 0..4 {
+            self.mend();
+        }
         let led: Vec<_> = self.cluster.image.partitions().map(|(of, it)| (of, it.clone())).collect();
         for (of, image) in led {
             let Some(leader) = image.leader else { continue };
+            assert!(image.damaged.is_empty(), "what is damaged has begun anew: {image:?}");
             let everybody: Vec<_> = image.replicas.iter().map(|node| self.member(*node)).collect();
             let request = AlterPartitionsRequest {
                 broker_id: leader.get(),

@@ -6,7 +6,9 @@ use vltava_model::{
 };
 use vltava_proto::v1::MetadataRecord;
 
-use crate::image::{BrokerImage, BrokerState, ConfigTarget, Image, LeaderRecovery, PartitionImage};
+use crate::image::{
+    BrokerImage, BrokerState, ConfigTarget, DamagedReplica, Image, LeaderRecovery, PartitionImage,
+};
 use crate::record;
 
 /// A small deterministic source of numbers.
@@ -163,6 +165,17 @@ fn partition_change(image: &Image, source: &mut Source) -> Vec<MetadataRecord> {
     after.isr = source.subset(&after.replicas.clone());
     after.elr = source.subset(&after.replicas.clone());
     after.elr.retain(|node| !after.isr.contains(node));
+    let outside: Vec<_> = (after.replicas.iter().copied())
+        .filter(|node| !after.isr.contains(node) && !after.elr.contains(node))
+        .collect();
+    after.damaged = (source.subset(&outside).into_iter())
+        .map(|node| DamagedReplica {
+            node,
+            what: format!("bit {}", source.below(9)).into(),
+            was_eligible: source.below(2) == 0,
+        })
+        .collect();
+    after.emptied = source.subset(&outside);
     after.leader = source.pick(&after.isr);
     after.leader_recovery = match source.below(4) {
         0 => LeaderRecovery::Recovering,

@@ -7,7 +7,9 @@ use vltava_model::{
 use vltava_proto::v1::MetadataRecord;
 
 use crate::error::{Fault, ReplayError};
-use crate::image::{BrokerImage, BrokerState, ConfigTarget, Image, LeaderRecovery, PartitionImage};
+use crate::image::{
+    BrokerImage, BrokerState, ConfigTarget, DamagedReplica, Image, LeaderRecovery, PartitionImage,
+};
 use crate::record;
 
 const TOPIC: TopicId = TopicId::new(7);
@@ -22,6 +24,12 @@ fn of(partition: u32) -> TopicPartition {
 
 fn nodes(ids: &[u32]) -> Vec<NodeId> {
     ids.iter().copied().map(NodeId::new).collect()
+}
+
+fn damaged(ids: &[u32]) -> Vec<DamagedReplica> {
+    let damaged =
+        |id: &u32| DamagedReplica { node: node(*id), what: "a flipped bit".into(), was_eligible: false };
+    ids.iter().map(damaged).collect()
 }
 
 fn partition() -> PartitionImage {
@@ -112,7 +120,7 @@ fn epochs_of_a_partition_move_by_one() {
 #[test]
 fn a_partition_must_not_contradict_itself() {
     let image = image();
-    let contradictions: [&dyn Fn(&mut PartitionImage); 10] = [
+    let contradictions: [&dyn Fn(&mut PartitionImage); 14] = [
         &|it| it.replicas.clear(),
         &|it| it.replicas = nodes(&[1, 1, 2]),
         &|it| it.isr = nodes(&[1, 4]),
@@ -122,6 +130,10 @@ fn a_partition_must_not_contradict_itself() {
         &|it| it.directories = vec![None],
         &|it| it.adding = nodes(&[9]),
         &|it| it.last_known_elr = nodes(&[2, 2]),
+        &|it| it.damaged = damaged(&[4]),
+        &|it| it.damaged = damaged(&[2]),
+        &|it| (it.isr, it.damaged) = (nodes(&[1]), damaged(&[2, 2])),
+        &|it| (it.isr, it.elr, it.emptied) = (nodes(&[1]), nodes(&[2]), nodes(&[2])),
         &|it| {
             (it.isr, it.elr, it.leader) = (nodes(&[2]), nodes(&[3]), Some(node(1)));
             it.leader_epoch = LeaderEpoch::new(1);
