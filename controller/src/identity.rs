@@ -17,6 +17,7 @@ const FILE: &str = "identity";
 const HEAD: &str = "vltava metadata directory, version 1";
 /// A longer file is none of ours.
 const BYTES_MAX: u64 = 4096;
+const HEAD_OF_ANY: &str = "vltava metadata directory, version ";
 
 /// Why a metadata directory's identity is not to be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,14 @@ pub enum IdentityError {
         path: PathBuf,
         /// What is wrong.
         what: &'static str,
+    },
+    /// A later release wrote it.
+    #[error("{} has format version {version}, which this release does not know: start a newer one", path.display())]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// The version that it states.
+        version: u32,
     },
     /// The directory is another node's.
     #[error(
@@ -93,9 +102,11 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(IdentityError::Io { path, source }),
         };
-        let text = std::str::from_utf8(&bytes).map_err(|_| "it is no text");
-        let (found, directory, used) =
-            text.and_then(parse).map_err(|what| IdentityError::Damaged { path: path.clone(), what })?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Unreadable::Damaged("it is no text"));
+        let (found, directory, used) = text.and_then(parse).map_err(|why| match why {
+            Unreadable::Damaged(what) => IdentityError::Damaged { path: path.clone(), what },
+            Unreadable::TooNew(version) => IdentityError::TooNew { path: path.clone(), version },
+        })?;
         if found != node {
             return Err(IdentityError::ForeignNode { path, found, node });
         }
@@ -132,15 +143,29 @@ impl Identity {
     }
 }
 
+/// Why a text is no identity for this release.
+enum Unreadable {
+    Damaged(&'static str),
+    TooNew(u32),
+}
+
+impl From<&'static str> for Unreadable {
+    fn from(what: &'static str) -> Self {
+        Self::Damaged(what)
+    }
+}
+
 /// Whose directory it is, its id, and whether it was used.
-fn parse(text: &str) -> Result<(NodeId, DirectoryId, bool), &'static str> {
+fn parse(text: &str) -> Result<(NodeId, DirectoryId, bool), Unreadable> {
     let (body, crc) = text.rsplit_once("crc32c=").ok_or("its checksum is missing")?;
     if crc.trim_end_matches('\n') != format!("{:08x}", crc32c::crc32c(body.as_bytes())) {
-        return Err("its checksum is wrong");
+        return Err("its checksum is wrong".into());
     }
     let mut lines = body.lines();
-    if lines.next() != Some(HEAD) {
-        return Err("it is of a version that this one does not know");
+    let head = lines.next().unwrap_or_default();
+    if head != HEAD {
+        let version = head.strip_prefix(HEAD_OF_ANY).and_then(|version| version.parse().ok());
+        return Err(version.map_or("it is no identity".into(), Unreadable::TooNew));
     }
     let mut value = |name: &str| {
         lines.next().and_then(|line| line.strip_prefix(name)).and_then(|rest| rest.strip_prefix('='))
@@ -181,6 +206,17 @@ mod tests {
         made.mark_used().unwrap();
         let found = read(dir.path(), NODE).unwrap().unwrap();
         assert!(found.used && found.directory == ID);
+    }
+
+    #[test]
+    fn an_identity_of_a_later_release_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let body = format!("{HEAD_OF_ANY}2\nsomething new\n");
+        let text = format!("{body}crc32c={:08x}\n", crc32c::crc32c(body.as_bytes()));
+        fs::write(dir.path().join(FILE), &text).unwrap();
+        let refused = read(dir.path(), NODE).unwrap_err();
+        assert!(matches!(refused, IdentityError::TooNew { version: 2, .. }), "{refused}");
+        assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), text);
     }
 
     #[test]

@@ -45,6 +45,13 @@ impl StateRecord {
         out
     }
 
+    /// The version that a whole record of a later release states.
+    pub(crate) fn newer_version(bytes: &[u8]) -> Option<u8> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        let version = *body.first()?;
+        (version > VERSION && crc32c::crc32c(body) == u32::from_le_bytes(*crc)).then_some(version)
+    }
+
     /// The record behind the bytes, if they are one, whole and unharmed.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;

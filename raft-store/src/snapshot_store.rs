@@ -50,6 +50,7 @@ impl std::fmt::Debug for SnapshotStore {
 impl SnapshotStore {
     /// Opens `directory`, creating it if need be, and finds the newest snapshot that is whole. Ones that are not are set
     /// aside, with a warning, under a name that ends in `.damaged`; whether an older one will do is the caller's to judge.
+    /// One of a later release is not damaged: it is refused.
     pub fn open(
         storage: Arc<dyn Storage>,
         directory: &Path,
@@ -69,7 +70,10 @@ impl SnapshotStore {
                     break;
                 }
                 Ok(_) => set_aside(disk, directory, name, "its name is another's")?,
-                Err(why) => set_aside(disk, directory, name, &why)?,
+                Err(Unreadable::TooNew(number)) => {
+                    return Err(OpenError::Newer { path, what: "version", number });
+                }
+                Err(why) => set_aside(disk, directory, name, &why.to_string())?,
             }
         }
         let durable = newest.as_ref().and_then(|(_, s)| s.meta.last_log_id.map(|id| id.index));
@@ -145,7 +149,8 @@ pub(crate) fn survey(storage: &dyn Storage, directory: &Path) -> io::Result<Vec<
     let read = |name: Name| {
         let path = directory.join(name.file());
         let bytes = read_file(storage, &path, BYTES_MAX)?;
-        Ok(SnapshotFile { bytes: bytes.len() as u64, content: decode(bytes), path })
+        let length = bytes.len() as u64;
+        Ok(SnapshotFile { bytes: length, content: decode(bytes).map_err(|why| why.to_string()), path })
     };
     names(storage, directory)?.into_iter().map(read).collect()
 }
@@ -197,12 +202,27 @@ fn set_aside(storage: &dyn Storage, directory: &Path, name: Name, why: &str) -> 
     storage.sync_dir(directory).map_err(OpenError::io("sync", directory))
 }
 
+/// Why bytes are no snapshot for this release.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("{0}")]
+    Damaged(String),
+    #[error("it has format version {0}, which this release does not know")]
+    TooNew(u32),
+}
+
+impl From<&str> for Unreadable {
+    fn from(why: &str) -> Self {
+        Self::Damaged(why.to_owned())
+    }
+}
+
 /// Reads and checks one file; the inner error says what is wrong with its bytes.
-fn load(storage: &dyn Storage, path: &Path) -> io::Result<Result<StoredSnapshot, String>> {
+fn load(storage: &dyn Storage, path: &Path) -> io::Result<Result<StoredSnapshot, Unreadable>> {
     Ok(decode(read_file(storage, path, BYTES_MAX)?))
 }
 
-fn decode(mut bytes: Vec<u8>) -> Result<StoredSnapshot, String> {
+fn decode(mut bytes: Vec<u8>) -> Result<StoredSnapshot, Unreadable> {
     let (body, crc) = bytes.split_last_chunk::<4>().ok_or("it is too short")?;
     if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
         return Err("its checksum is wrong".into());
@@ -211,15 +231,20 @@ fn decode(mut bytes: Vec<u8>) -> Result<StoredSnapshot, String> {
     let number = |at: usize, length: usize| {
         head[at..at + length].iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte))
     };
-    if &head[..8] != MAGIC || number(8, 4) != u64::from(VERSION) {
-        return Err("it is no snapshot that this version can read".into());
+    let version = u32::try_from(number(8, 4)).unwrap_or(u32::MAX);
+    if &head[..8] == MAGIC && version > VERSION {
+        return Err(Unreadable::TooNew(version));
+    }
+    if &head[..8] != MAGIC || version != VERSION {
+        return Err("it is no snapshot".into());
     }
     let (meta_length, data_length) = (number(12, 4), number(16, 8));
     if meta_length.checked_add(data_length) != Some(rest.len() as u64) {
         return Err("its lengths do not add up".into());
     }
     let meta_length = meta_length as usize;
-    let meta = serde_json::from_slice(&rest[..meta_length]).map_err(|e| e.to_string())?;
+    let meta = serde_json::from_slice(&rest[..meta_length]);
+    let meta = meta.map_err(|error| Unreadable::Damaged(error.to_string()))?;
     let end = body.len();
     bytes.truncate(end);
     bytes.drain(..HEAD_BYTES + meta_length);
@@ -277,6 +302,25 @@ mod tests {
         assert_eq!(store.newest().unwrap().unwrap().data, b"new");
         store.save(&RaftSnapshotMeta::default(), b"empty").unwrap();
         assert_eq!(store.newest().unwrap().unwrap().data, b"new");
+    }
+
+    #[test]
+    fn a_snapshot_of_a_later_release_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = SnapshotStore::open(RealStorage::shared(), dir.path()).unwrap();
+        store.save(&meta(1, 1), b"older").unwrap();
+        store.save(&meta(1, 2), b"newer").unwrap();
+        let path = dir.path().join(Name::of(&meta(1, 2)).file());
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - 4);
+        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        fs::write(&path, &bytes).unwrap();
+        let before = files(dir.path());
+        let refused = SnapshotStore::open(RealStorage::shared(), dir.path()).unwrap_err();
+        assert!(matches!(refused, OpenError::Newer { number: 2, .. }), "{refused}");
+        assert_eq!((files(dir.path()), fs::read(&path).unwrap()), (before, bytes));
     }
 
     #[test]

@@ -79,6 +79,15 @@ pub(crate) fn decode_header(bytes: &[u8], partition: TopicPartition, base: Offse
     (bytes.get(..HEADER_BYTES)? == encode_header(partition, base, created_ms)).then_some(created_ms)
 }
 
+/// The version that a whole header of a later release states.
+pub(crate) fn newer_version(bytes: &[u8]) -> Option<u32> {
+    let (header, sum) = bytes.get(..HEADER_BYTES)?.split_last_chunk::<4>()?;
+    let (magic, rest) = header.split_first_chunk::<4>()?;
+    let version = u32::from_be_bytes(*rest.first_chunk::<4>()?);
+    let is_whole = magic == MAGIC && crc32c::crc32c(header) == u32::from_be_bytes(*sum);
+    (is_whole && version > VERSION).then_some(version)
+}
+
 /// Writes the note of where the log was cut.
 pub(crate) fn encode_cuts(seed: CheckSeed, cuts: &Cuts) -> [u8; NOTE_BYTES] {
     let mut bytes = [0u8; NOTE_BYTES];
@@ -167,6 +176,13 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode_header(&bad, partition, base), None);
         }
+        assert_eq!(newer_version(&header), None);
+        let mut newer = header;
+        newer[4..8].copy_from_slice(&7u32.to_be_bytes());
+        assert_eq!(newer_version(&newer), None, "damaged");
+        let sum = crc32c::crc32c(&newer[..44]);
+        newer[44..].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(newer_version(&newer), Some(7));
         let mut cuts = Cuts::default();
         for at in [700, 800] {
             let note = encode_cuts(seed, &cuts);

@@ -1,6 +1,7 @@
 //! Why a log could not be changed, shaped by what the owner does next.
 
 use std::io;
+use std::path::Path;
 
 use vltava_model::{LeaderEpoch, Offset};
 
@@ -62,6 +63,16 @@ impl From<SegmentError> for LogError {
             SegmentError::Io(error) => Self::Io(error),
         }
     }
+}
+
+/// The error for a file that a later release wrote: it is neither damaged nor to be touched, so it goes the way of a disk that
+/// refuses.
+pub(crate) fn too_new(path: &Path, version: u32) -> io::Error {
+    let what = format!(
+        "{} has format version {version}, which this release does not know: start a newer one",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::Unsupported, what)
 }
 
 /// Whether an error only says that there is no room.

@@ -11,6 +11,7 @@ use vltava_model::Offset;
 
 use super::cuts::{CUTS_BYTES, Cuts};
 use super::damage::Damage;
+use super::error::too_new;
 use super::home::Home;
 use super::recovery::RecoveryError;
 use vltava_storage::checkpoint::{CheckpointError, CheckpointKind, read_checkpoint, write_checkpoint};
@@ -64,6 +65,9 @@ pub(crate) fn read(home: &Home) -> Result<LogState, RecoveryError> {
         Err(CheckpointError::Corrupt { reason, .. }) => return Err(damaged(reason).into()),
         Err(CheckpointError::Io { source, .. }) => return Err(source.into()),
     };
+    if checkpoint.version > VERSION {
+        return Err(too_new(&path(home), checkpoint.version.into()).into());
+    }
     if checkpoint.version != VERSION {
         return Err(damaged("its version is not known").into());
     }

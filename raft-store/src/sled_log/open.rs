@@ -62,6 +62,11 @@ fn prepare(directory: &Path) -> Result<(), OpenError> {
         // The witness of an empty log comes first: from here on, a missing one is damage.
         witness::create(directory).map_err(OpenError::io("create", &witness))?;
     }
+    if let Some(version) =
+        witness::written_by_later_release(directory).map_err(OpenError::io("read", &witness))?
+    {
+        return Err(OpenError::Newer { path: witness, what: "version", number: version.into() });
+    }
     files::create_directory(&sled).map_err(OpenError::io("create", &sled))?;
     for file in fs::read_dir(&sled).map_err(OpenError::io("list", &sled))? {
         let file = file.map_err(OpenError::io("list", &sled))?;

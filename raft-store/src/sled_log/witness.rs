@@ -91,7 +91,8 @@ impl Slot {
     }
 }
 
-fn decode(slot: &[u8]) -> Option<Testimony> {
+/// What a whole slot holds.
+fn body_of(slot: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader(slot);
     if &reader.array::<8>()? != MAGIC {
         return None;
@@ -99,10 +100,18 @@ fn decode(slot: &[u8]) -> Option<Testimony> {
     let length = reader.u32()? as usize;
     let crc = reader.u32()?;
     let body = reader.slice(length)?;
-    if crc32c::crc32c(body) != crc {
-        return None;
-    }
-    let mut reader = Reader(body);
+    (crc32c::crc32c(body) == crc).then_some(body)
+}
+
+/// The version that the record of a whole slot of a later release states.
+fn newer_version(slot: &[u8]) -> Option<u8> {
+    let mut reader = Reader(body_of(slot)?);
+    let record_length = usize::from(reader.u16()?);
+    StateRecord::newer_version(reader.slice(record_length)?)
+}
+
+fn decode(slot: &[u8]) -> Option<Testimony> {
+    let mut reader = Reader(body_of(slot)?);
     let record_length = usize::from(reader.u16()?);
     let record = StateRecord::decode(reader.slice(record_length)?)?;
     let ops = match reader.u8()? {
@@ -136,6 +145,12 @@ pub(crate) fn create(directory: &Path) -> io::Result<()> {
     let slot = Slot::without_ops(&StateRecord::default());
     bytes[..slot.bytes.len()].copy_from_slice(&slot.bytes);
     files::replace_file(directory, FILE, &[&bytes])
+}
+
+/// The version that either slot states, if a later release wrote it.
+pub(crate) fn written_by_later_release(directory: &Path) -> io::Result<Option<u8>> {
+    let bytes = std::fs::read(directory.join(FILE))?;
+    Ok(bytes.chunks(SLOT_BYTES).filter_map(newer_version).max())
 }
 
 /// What each slot says; `None` for one that is torn, damaged or was never written. An error for a file of another size.
@@ -227,6 +242,31 @@ mod tests {
         bytes.pop();
         std::fs::write(&path, &bytes).unwrap();
         assert!(read(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_slot_of_a_later_release_is_told_from_a_damaged_one() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path()).unwrap();
+        assert_eq!(written_by_later_release(dir.path()).unwrap(), None);
+        let mut later = record(1).encode();
+        later.truncate(later.len() - 4);
+        later[0] = 2;
+        let crc = crc32c::crc32c(&later);
+        later.extend_from_slice(&crc.to_le_bytes());
+        let mut body = (later.len() as u16).to_le_bytes().to_vec();
+        body.extend_from_slice(&later);
+        body.push(0);
+        let slot = Slot::frame(&record(1), body);
+        let path = dir.path().join(FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[SLOT_BYTES..][..slot.bytes.len()].copy_from_slice(&slot.bytes);
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(written_by_later_release(dir.path()).unwrap(), Some(2));
+        assert_eq!(newest(read(dir.path()).unwrap()).unwrap().record, record(0), "it says nothing to us");
+        bytes[SLOT_BYTES + FRAME_BYTES + 4] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(written_by_later_release(dir.path()).unwrap(), None);
     }
 
     #[test]

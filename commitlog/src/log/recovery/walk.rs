@@ -14,6 +14,7 @@ use super::{RecoveryError, RecoveryReport, log_file, remove_segment};
 use crate::log::check::{self, CheckEntry, CheckSeed, ENTRY_BYTES};
 use crate::log::cuts::Cuts;
 use crate::log::damage::{Damage, SegmentError};
+use crate::log::error::too_new;
 use crate::log::home::{FileKind, Home};
 use crate::log::producers::Producers;
 use crate::log::scan::{Scanned, Scanner};
@@ -165,6 +166,9 @@ impl Walk {
         let files = SegmentFiles::open_or_create(&self.home, base)?;
         let mut header = [0u8; check::HEADER_BYTES];
         let read = files.check.read_at(0, &mut header)?;
+        if let Some(version) = check::newer_version(&header[..read]) {
+            return Err(too_new(&self.home.path(base, FileKind::Check), version).into());
+        }
         let created_ms = check::decode_header(&header[..read], self.home.partition, base);
         let scanner = Scanner::new(files.log.clone(), 0)?;
         let seed = CheckSeed::new(self.home.partition, base);

@@ -23,6 +23,7 @@ pub(crate) use lookup::Span;
 
 use super::check::{self, CheckEntry, CheckSeed, ENTRY_BYTES};
 use super::damage::{Damage, SegmentError};
+use super::error::too_new;
 use super::home::{FileKind, Home};
 use super::index::{Coverage, SparseIndex, decode_summary};
 
@@ -185,6 +186,9 @@ impl Segment {
         let (log_len, check_len) = (files.log.len()?, files.check.len()?);
         let mut header = [0u8; check::HEADER_BYTES];
         let read = files.check.read_at(0, &mut header)?;
+        if let Some(version) = check::newer_version(&header[..read]) {
+            return Err(too_new(&self.home.path(self.base, FileKind::Check), version).into());
+        }
         let created_ms = check::decode_header(&header[..read], self.home.partition, self.base)
             .ok_or_else(|| self.damage(FileKind::Check, 0, self.base, "the header is not this segment's"))?;
         let batches = check_len.saturating_sub(check::ENTRIES_AT) / ENTRY_BYTES as u64;
