@@ -17,14 +17,15 @@ use vltava_threads::JoinHandle;
 use vltava_transport::Listener;
 
 use crate::api::log::{LogService, wall_ms};
+use crate::damages::Damages;
 use crate::directories::{Directories, OpenError, OpenInput};
 use crate::listener;
 use crate::metrics::BrokerMetrics;
 use crate::options::{BrokerOptions, FatalReason};
-use crate::quorum::isr;
 use crate::quorum::link::ControllerLink;
 use crate::quorum::reconcile::{FEED_QUEUE, Reconciler};
 use crate::quorum::session::{self, SessionControl};
+use crate::quorum::{damage, isr};
 use crate::replication::follower::Followers;
 use crate::shard::Shards;
 use crate::shard::command::Command;
@@ -92,6 +93,7 @@ impl Broker {
         let (allowed, may_shut_down) = watch::channel(false);
         let control = SessionControl { wants_shutdown: wanted, may_shut_down: allowed };
         tasks.spawn(session::run(state.clone(), feed, control));
+        tasks.spawn(damage::run(state.clone()));
         tasks.spawn(maintain(state.clone(), shards.clone()));
         tasks.spawn(watch_directories(state.clone(), shards.clone()));
         let stop_listener = Arc::new(Notify::new());
@@ -113,6 +115,7 @@ fn new_state(options: BrokerOptions, directories: Arc<Directories>) -> Result<Br
         followers: Followers::new(tokio::runtime::Handle::current()),
         producer_ids: Default::default(),
         metrics: BrokerMetrics::default(),
+        damages: Damages::default(),
         directories,
         known_cluster,
         epoch: AtomicU64::new(0),
@@ -294,6 +297,11 @@ impl BrokerHandle {
         samples.push(gauge("vltava_broker_shard_queue", "Commands that wait for a shard.", depth as f64));
         let failed = self.state.failed_directories().len() as f64;
         samples.push(gauge("vltava_broker_failed_directories", "Log directories that failed.", failed));
+        samples.push(gauge(
+            "vltava_broker_damaged_replicas",
+            "Damaged replicas that are not served and have not begun anew.",
+            self.state.damages.count() as f64,
+        ));
         let journals = self.state.directories.journal_metrics();
         let counter = |name, help, value: u64| Sample { name, help, value: Value::Counter(value as f64) };
         let sum = |of: fn(&vltava_commitlog::durability::JournalMetricsSnapshot) -> u64| {
@@ -326,7 +334,7 @@ impl BrokerHandle {
         self.hand_over().await;
         self.stop_listener.notify_one();
         self.state.followers.close();
-        let drained = async { while self.tasks.len() > 6 && self.tasks.join_next().await.is_some() {} };
+        let drained = async { while self.tasks.len() > 7 && self.tasks.join_next().await.is_some() {} };
         // Streams that do not end by themselves are cut.
         let _ = tokio::time::timeout(DRAIN, drained).await;
         for shard in self.shards.iter() {

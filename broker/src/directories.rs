@@ -14,7 +14,7 @@ use vltava_commitlog::durability::{
     EntryBody, Journal, JournalEntry, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions,
     RecoverError, RecoveredFrame,
 };
-use vltava_commitlog::log::{Log, LogConfig, LogPlace, RecoveryError, RecoveryInput, TailBudget};
+use vltava_commitlog::log::{Log, LogConfig, LogPlace, RecoveryError, RecoveryInput, Scan, TailBudget};
 use vltava_metadata::Image;
 use vltava_model::{
     BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
@@ -49,6 +49,37 @@ pub enum OpenError {
     /// Two directories belong to different clusters.
     #[error("the log directories belong to different clusters: {0} and {1}")]
     TwoClusters(ClusterId, ClusterId),
+}
+
+/// Why a replica can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenLogError {
+    /// Its bytes are not what was written; in words.
+    #[error("{0}")]
+    Damaged(String),
+    /// The disk refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl From<RecoveryError> for OpenLogError {
+    fn from(error: RecoveryError) -> Self {
+        match error {
+            RecoveryError::Corrupt(damage) => Self::Damaged(damage.to_string()),
+            RecoveryError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// Why a damaged replica was not deleted. Nothing is lost by that: it may be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginAnewError {
+    /// The journal takes nothing now, or has failed.
+    #[error("the journal is not to be had")]
+    Journal,
+    /// The disk refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
 }
 
 /// What the journal learned is on stable storage in the segments, until the owner of the log takes it.
@@ -301,16 +332,19 @@ impl Directories {
     /// Opens a partition's log in its directory, which is created if need be.
     ///
     /// # Errors
-    /// [`RecoveryError`].
+    /// [`OpenLogError`].
     pub fn open_log(
         &self,
         id: DirectoryId,
         partition: TopicPartition,
         topic_name: &str,
-        config: LogConfig,
+        (config, scan): (LogConfig, Scan),
         now_ms: i64,
-    ) -> Result<Log, RecoveryError> {
+    ) -> Result<Log, OpenLogError> {
         let directory = self.get(id);
+        if let Some(what) = self.damage_mark(id, partition)? {
+            return Err(OpenLogError::Damaged(what));
+        }
         let dir = lock(&directory.handle).create_partition(partition)?;
         let frames = lock(&self.frames).remove(&partition).unwrap_or_default();
         let place = LogPlace {
@@ -324,9 +358,61 @@ impl Directories {
             recovery_point: lock(&directory.points).of(partition),
             frames,
             clean: directory.clean.is_some(),
+            scan,
             now_ms,
         };
-        Log::open(place, config, input)
+        Ok(Log::open(place, config, input)?)
+    }
+
+    /// What a partition was marked with as damaged, if it was.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn damage_mark(&self, id: DirectoryId, partition: TopicPartition) -> std::io::Result<Option<String>> {
+        lock(&self.get(id).handle).damage_of(partition)
+    }
+
+    /// Where that mark is.
+    pub fn damage_mark_path(&self, id: DirectoryId, partition: TopicPartition) -> PathBuf {
+        lock(&self.get(id).handle).damage_mark(partition)
+    }
+
+    /// Marks a partition as damaged, durably.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn mark_damaged(
+        &self,
+        id: DirectoryId,
+        partition: TopicPartition,
+        what: &str,
+    ) -> std::io::Result<()> {
+        lock(&self.get(id).handle).mark_damaged(partition, what)
+    }
+
+    /// Deletes a damaged replica with all that the journal and the recovery points say of it, durably, so that it can be
+    /// opened empty. Nothing of it may be under way.
+    ///
+    /// # Errors
+    /// [`BeginAnewError`].
+    pub fn begin_anew(&self, id: DirectoryId, partition: TopicPartition) -> Result<(), BeginAnewError> {
+        let journal = self.journal(id).ok_or(BeginAnewError::Journal)?;
+        let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body: EntryBody::Delete };
+        let (done, finished) = crossbeam_channel::bounded(1);
+        let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
+        told.map_err(|_| BeginAnewError::Journal)?;
+        let deleted = vltava_threads::recv(&finished).is_ok_and(|result| result.is_ok());
+        if !deleted {
+            return Err(BeginAnewError::Journal);
+        }
+        lock(&self.frames).remove(&partition);
+        self.forget_synced(partition);
+        let directory = self.get(id);
+        lock(&directory.handle).delete_partition(partition)?;
+        // A claim about the log that is gone would make the next start miss what it was about.
+        let mut points = lock(&directory.points);
+        points.known.remove(&partition);
+        Ok(write_points(&*directory.storage, &directory.path, &points.known)?)
     }
 
     fn get(&self, id: DirectoryId) -> &Directory {

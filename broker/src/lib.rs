@@ -5,6 +5,7 @@
 //! | [`broker`] | start, controlled shutdown, end |
 //! | [`state`] | what all parts share |
 //! | [`shard`] | the threads that own partitions |
+//! | [`damages`] | what is known of damaged replicas |
 //! | [`directories`] | log directories with their journals |
 //! | [`replication`] | streams between brokers |
 //! | [`quorum`] | the session with the active controller, the metadata follower, ISR changes |
@@ -18,6 +19,7 @@ pub mod api;
 pub mod broker;
 pub mod channel;
 pub mod configs;
+pub mod damages;
 pub mod directories;
 pub mod listener;
 pub mod metrics;

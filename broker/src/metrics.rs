@@ -45,6 +45,10 @@ pub struct BrokerMetrics {
     pub promotions: Counter,
     /// Contradictions between replicas that must not happen.
     pub alarms: Counter,
+    /// Replicas that were found damaged.
+    pub damage_found: Counter,
+    /// Damaged replicas that were deleted and begun anew.
+    pub begun_anew: Counter,
 }
 
 impl BrokerMetrics {
@@ -92,6 +96,16 @@ impl BrokerMetrics {
                 "vltava_broker_replication_alarms_total",
                 "Contradictions between replicas that must not happen: see the log.",
                 &self.alarms,
+            ),
+            counter(
+                "vltava_broker_damage_found_total",
+                "Replicas that were found damaged: see the log.",
+                &self.damage_found,
+            ),
+            counter(
+                "vltava_broker_begun_anew_total",
+                "Damaged replicas that were deleted, to be copied anew from their leaders.",
+                &self.begun_anew,
             ),
             counter(
                 "vltava_broker_promotions_total",

@@ -17,6 +17,7 @@ use vltava_proto::status;
 use vltava_proto::v1::ErrorDetail;
 
 use crate::api::producer_ids::ProducerIds;
+use crate::damages::Damages;
 use crate::directories::Directories;
 use crate::metrics::BrokerMetrics;
 use crate::options::BrokerOptions;
@@ -51,6 +52,8 @@ pub struct BrokerState {
     pub producer_ids: ProducerIds,
     /// What it counts.
     pub metrics: BrokerMetrics,
+    /// Its damaged replicas.
+    pub damages: Damages,
     /// Its log directories.
     pub directories: Arc<Directories>,
     pub(crate) known_cluster: OnceLock<ClusterId>,
@@ -225,6 +228,9 @@ impl BrokerState {
             }
             ErrorCode::RequestTimedOut => {
                 format!("{what} was not replicated in time: the batch may or may not survive")
+            }
+            ErrorCode::KafkaStorageError if let Some(damage) = self.damages.what(partition) => {
+                format!("{what} is damaged on node {} and not served there: {damage}", self.node_id)
             }
             ErrorCode::KafkaStorageError => {
                 format!("the disk that holds {what} on node {} failed or is full", self.node_id)

@@ -7,6 +7,7 @@
 //! | `clean-shutdown` | the broker epoch of a process that left in order: a checkpoint; gone before anything else is done |
 //! | `journal/` | the journal |
 //! | `<topic id>-<partition>/` | a partition, by the 32 digits of its topic's id |
+//! | `<topic id>-<partition>/damaged` | the mark that its bytes are not what was written, in words: a checkpoint |
 //! | `<topic id>-<partition>.deleted/` | a partition that is being deleted |
 //!
 //! Knows nothing of what a partition's directory holds.
@@ -19,7 +20,9 @@ use std::sync::{Arc, OnceLock};
 
 use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, NodeId, PartitionIndex, TopicPartition};
 
-use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint, remove_checkpoint, write_checkpoint};
+use vltava_storage::checkpoint::{
+    CheckpointError, CheckpointKind, read_checkpoint, remove_checkpoint, write_checkpoint,
+};
 use vltava_storage::{Storage, StorageLock, create_dir_durably};
 
 pub use identity::{DirectoryError, Identity};
@@ -30,6 +33,9 @@ const CLEAN: &str = "clean-shutdown";
 const CLEAN_KIND: CheckpointKind = CheckpointKind(*b"clsh");
 const CLEAN_VERSION: u16 = 1;
 const DELETED: &str = ".deleted";
+const DAMAGED: &str = "damaged";
+const DAMAGED_KIND: CheckpointKind = CheckpointKind(*b"DMGD");
+const DAMAGED_VERSION: u16 = 1;
 
 /// A log directory in use by this process.
 pub struct LogDirectory {
@@ -170,6 +176,35 @@ impl LogDirectory {
         self.storage.rename(&path, &doomed)?;
         self.storage.sync_dir(&self.path)?;
         self.storage.remove_dir_all(&doomed)
+    }
+
+    /// Marks a partition as damaged, durably: it stays so over restarts until it is deleted, or somebody who has restored it
+    /// removes the mark.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn mark_damaged(&self, partition: TopicPartition, what: &str) -> io::Result<()> {
+        let path = self.damage_mark(partition);
+        write_checkpoint(&*self.storage, &path, DAMAGED_KIND, DAMAGED_VERSION, what.as_bytes())
+    }
+
+    /// What is wrong with a partition that is marked as damaged; `None` when it is not.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn damage_of(&self, partition: TopicPartition) -> io::Result<Option<String>> {
+        match read_checkpoint(&*self.storage, &self.damage_mark(partition), DAMAGED_KIND) {
+            Ok(None) => Ok(None),
+            Ok(Some(mark)) => Ok(Some(String::from_utf8_lossy(&mark.payload).into_owned())),
+            Err(CheckpointError::Io { source, .. }) => Err(source),
+            // Whatever it said: it would not be there if all were well.
+            Err(error @ CheckpointError::Corrupt { .. }) => Ok(Some(error.to_string())),
+        }
+    }
+
+    /// The file by which a partition is marked as damaged.
+    pub fn damage_mark(&self, partition: TopicPartition) -> PathBuf {
+        self.partition_path(partition).join(DAMAGED)
     }
 
     /// Takes the directory out of service for as long as this process lives. The first reason is kept; says whether

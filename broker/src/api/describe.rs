@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use vltava_metadata::{ConfigTarget, TopicImage};
+use vltava_metadata::{ConfigTarget, DamagedReplica, TopicImage};
 use vltava_model::{ErrorCode, NodeId, PartitionIndex, TopicPartition};
 use vltava_proto::status;
 use vltava_proto::v1::log_client::LogClient;
@@ -71,6 +71,7 @@ fn partitions(topic: &TopicImage, offsets: &Offsets) -> Vec<PartitionDescription
                 metadata: Some(metadata::partition_metadata(index, partition)),
                 log_start_offset: found.map(|(start, _)| *start),
                 high_watermark: found.map(|(_, end)| *end),
+                damaged_replicas: partition.damaged.iter().map(DamagedReplica::to_proto).collect(),
             }
         })
         .collect()

@@ -101,7 +101,7 @@ pub async fn read(state: &Arc<BrokerState>, position: &Position) -> Result<Slice
         // At the end, or behind an end that a new leader does not know to be committed yet.
         return Ok(Slice { bytes: Bytes::new(), next: position.offset });
     }
-    match read_some(reader, position.offset, position.max_bytes, committed).await {
+    match read_some(reader.clone(), position.offset, position.max_bytes, committed).await {
         Ok((bytes, next)) => {
             state.metrics.fetched_bytes.add(bytes.len() as u64);
             Ok(Slice { bytes, next })
@@ -110,8 +110,7 @@ pub async fn read(state: &Arc<BrokerState>, position: &Position) -> Result<Slice
             Err(out_of_range(position.offset, shared.log_start(), committed))
         }
         Err(error) => {
-            tracing::error!(partition = %shared.partition(), %error, "cannot read the log");
-            shared.report_read_error(&error);
+            shared.report_read_error(&reader, &error);
             Err(explain(ErrorCode::KafkaStorageError))
         }
     }

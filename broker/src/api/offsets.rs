@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tonic::Status;
-use vltava_commitlog::log::ReadError;
+use vltava_commitlog::log::{LogReader, ReadError};
 use vltava_model::{ErrorCode, LeaderEpoch, Offset};
 use vltava_proto::status;
 use vltava_proto::v1::{
@@ -55,6 +55,7 @@ async fn answer(
         }
         Some(offset_query::At::TimestampMs(timestamp)) => {
             let committed = shared.high_watermark();
+            let searched = reader.clone();
             let found =
                 vltava_threads::offload(move || reader.offset_for_timestamp(timestamp, committed)).await;
             match found {
@@ -65,16 +66,15 @@ async fn answer(
                     ..OffsetAnswer::default()
                 }),
                 Ok(Ok(None)) => Ok(OffsetAnswer::default()),
-                Ok(Err(error)) => Err(unreadable(&handle, &error)),
+                Ok(Err(error)) => Err(unreadable(&handle, &searched, &error)),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         }
     }
 }
 
-fn unreadable(handle: &PartitionHandle, error: &ReadError) -> Box<ErrorDetail> {
-    tracing::error!(partition = %handle.partition(), %error, "cannot search the log");
-    handle.shared().report_read_error(error);
+fn unreadable(handle: &PartitionHandle, reader: &LogReader, error: &ReadError) -> Box<ErrorDetail> {
+    handle.shared().report_read_error(reader, error);
     Box::new(status::detail(ErrorCode::KafkaStorageError, error.to_string()))
 }
 

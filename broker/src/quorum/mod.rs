@@ -3,6 +3,7 @@
 //!
 //! Nothing here decides anything about the cluster: it acts on committed metadata only.
 
+pub mod damage;
 pub mod isr;
 pub mod link;
 pub mod locate;

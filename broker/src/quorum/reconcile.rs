@@ -217,14 +217,15 @@ impl Reconciler {
             .entry(topic.id)
             .or_insert_with(|| Arc::new(configs::resolve(&self.image, &self.state.options, topic)))
             .clone();
-        let eligible = image.replicas.iter().filter_map(|node| self.eligible(*node)).collect();
+        let whole = image.replicas.iter().filter(|node| !image.is_damaged(**node));
+        let eligible = whole.filter_map(|node| self.eligible(*node)).collect();
         let shared = match self.state.partition(partition) {
             Some(handle) => handle.shared().clone(),
             None => {
                 let shard = self.shards.of(partition).clone();
-                let hook = Box::new(move |partition, what| {
+                let hook = Box::new(move |partition, reader, what| {
                     // A full queue may drop the report: the next reader finds the same damage.
-                    let _ = shard.send(Command::Damaged { partition, what });
+                    let _ = shard.send(Command::Damaged { partition, reader, what });
                 });
                 Arc::new(PartitionShared::new(partition, topic.name.clone(), hook))
             }

@@ -435,9 +435,7 @@ impl Sender {
                 return true;
             }
             Err(error) => {
-                let partition = subscription.shared.partition();
-                tracing::error!(%partition, %error, "cannot read the log for a follower");
-                subscription.shared.report_read_error(&error);
+                subscription.shared.report_read_error(&subscription.reader, &error);
                 self.drop_slot(slot, message);
                 return true;
             }

@@ -223,6 +223,8 @@ pub enum Command {
     Damaged {
         /// In what.
         partition: TopicPartition,
+        /// Who: the log may have begun anew since.
+        reader: LogReader,
         /// What, in words.
         what: String,
     },

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use vltava_commitlog::durability::{JournalEntry, SubmitError};
 use vltava_commitlog::log::SyncPoint;
 use vltava_model::{DirectoryId, TopicPartition};
-use vltava_partition::LogPosition;
+use vltava_partition::{LogPosition, Token};
 
 use crate::directories::Directories;
 
@@ -33,6 +33,8 @@ pub enum Completion {
         directory: DirectoryId,
         /// Which log.
         partition: TopicPartition,
+        /// Of which host: another may have taken its place.
+        host: Token,
         /// What was synced.
         point: SyncPoint,
         /// Where the log ended by then.

@@ -84,6 +84,8 @@ pub struct Host {
     log: Log,
     reader: LogReader,
     directory: DirectoryId,
+    /// Tells this host from one that held the same partition before.
+    id: Token,
     assign: Assign,
     replies: BTreeMap<Token, Reply>,
     subscribers: Vec<Subscriber>,
@@ -100,7 +102,7 @@ pub struct Host {
 
 impl Host {
     /// A partition whose log was just opened and synced.
-    pub fn new(turn: &Turn<'_>, log: Log, directory: DirectoryId, assign: Assign) -> Self {
+    pub fn new(turn: &mut Turn<'_>, log: Log, directory: DirectoryId, assign: Assign) -> Self {
         let local =
             ReplicaIdentity { node: turn.state.node_id, broker_epoch: turn.state.broker_epoch(), directory };
         let machine = Partition::new(local, local_log(&log, log.log_start()), settings(turn, &assign));
@@ -111,6 +113,7 @@ impl Host {
             reader: log.reader(),
             log,
             directory,
+            id: turn.token(),
             assign,
             replies: BTreeMap::new(),
             subscribers: Vec::new(),
@@ -126,6 +129,30 @@ impl Host {
     /// Its directory.
     pub fn directory(&self) -> DirectoryId {
         self.directory
+    }
+
+    /// Tells this host from one that held the same partition before.
+    pub fn id(&self) -> Token {
+        self.id
+    }
+
+    /// Whether a reader reads this log, and not one that is gone.
+    pub fn is_read_by(&self, reader: &LogReader) -> bool {
+        self.reader.is_of_same_log(reader)
+    }
+
+    /// The newest leader epoch that it has known.
+    pub fn newest_epoch(&self) -> LeaderEpoch {
+        let acted_in = match self.machine.standing() {
+            Role::Leading { epoch, .. } | Role::Following { epoch, .. } => Some(epoch),
+            Role::Idle | Role::Failed => None,
+        };
+        acted_in.max(Some(self.epoch())).unwrap_or_default()
+    }
+
+    /// What it was told last.
+    pub fn assigned(&self) -> &Assign {
+        &self.assign
     }
 
     /// Its log.
@@ -177,7 +204,7 @@ impl Host {
                 let body = EntryBody::Sync { end_offset: self.log.log_end(), segments: point.files };
                 self.journal(turn, self.epoch(), body);
             }
-            Err(error) => self.fail(turn, &error.to_string()),
+            Err(error) => turn.blame_later(self.partition, self.directory, &error),
         }
     }
 
@@ -419,7 +446,7 @@ impl Host {
             self.flush = Flush::Idle { records };
         }
         if let Err(error) = self.log.synced(point) {
-            return self.fail(turn, &error.to_string());
+            return turn.blame_later(self.partition, self.directory, &error);
         }
         turn.points.push((self.directory, self.partition, self.log.recovery_point()));
         self.step(turn, Event::Durable(up_to), Payload::default());
@@ -436,11 +463,11 @@ impl Host {
         match self.log.sync_point() {
             Ok(point) => {
                 let up_to = self.machine.log_position();
-                if turn.sync(self.directory, self.partition, point, up_to) {
+                if turn.sync((self.directory, self.partition, self.id), point, up_to) {
                     self.flush = Flush::UnderWay { records: 0 };
                 }
             }
-            Err(error) => self.fail(turn, &error.to_string()),
+            Err(error) => turn.blame_later(self.partition, self.directory, &error),
         }
     }
 
@@ -455,15 +482,8 @@ impl Host {
                 self.journal(turn, self.epoch(), EntryBody::StartOffset { to });
                 self.step(turn, Event::LogStartMoved { log_start: to }, Payload::default());
             }
-            Err(error) => self.fail(turn, &error.to_string()),
+            Err(error) => turn.blame_later(self.partition, self.directory, &error),
         }
-    }
-
-    /// The disk, or what is on it, can't be trusted any more.
-    pub fn fail(&mut self, turn: &mut Turn<'_>, reason: &str) {
-        tracing::error!(partition = %self.partition, reason, "the replica stops");
-        turn.state.directories.fail(self.directory, reason);
-        self.stop(turn);
     }
 
     /// Serves nobody any more.

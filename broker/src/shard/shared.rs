@@ -3,6 +3,7 @@
 //! Written by the owning shard only. Readers see a consistent snapshot of (role, epoch, log) and watermarks that only
 //! rise within it.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,12 +34,20 @@ pub enum Standing {
         /// The way to the bytes.
         reader: LogReader,
     },
-    /// Its directory failed.
+    /// Its directory failed, or it is damaged.
     Offline,
 }
 
 /// Tells the shard of damage that a reader found.
-pub type DamageHook = Box<dyn Fn(TopicPartition, String) + Send + Sync>;
+pub type DamageHook = Box<dyn Fn(TopicPartition, LogReader, String) + Send + Sync>;
+
+/// What Linux says of a sector that can't be read.
+const EIO: i32 = 5;
+
+/// Whether a file, or a part of it, is not there.
+pub fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+}
 
 /// The shared part of a partition.
 pub struct PartitionShared {
@@ -110,9 +119,19 @@ impl PartitionShared {
         self.moved.notified()
     }
 
-    /// A reader met damage, or could not read: the shard decides what that means.
-    pub fn report_read_error(&self, error: &ReadError) {
-        (self.on_damage)(self.partition, error.to_string());
+    /// A reader met damage, or could not read: the shard decides what that means. What can't be read at all is as good
+    /// as damaged; but that this process may open no more files, for instance, says nothing about the log.
+    pub fn report_read_error(&self, reader: &LogReader, error: &ReadError) {
+        let is_lost = match error {
+            ReadError::Corrupt(_) => true,
+            ReadError::Io(error) => is_missing(error) || error.raw_os_error() == Some(EIO),
+            ReadError::OutOfRange { .. } => false,
+        };
+        if is_lost {
+            (self.on_damage)(self.partition, reader.clone(), error.to_string());
+        } else {
+            tracing::error!(partition = %self.partition, topic = %self.topic_name, %error, "cannot read the log");
+        }
     }
 
     /// For the shard: a new standing.

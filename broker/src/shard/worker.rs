@@ -1,11 +1,13 @@
 //! The thread of a shard: takes commands and completions in turns, and hands each turn's changes to the journals.
 
-use std::collections::{HashMap, VecDeque};
+mod open;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use vltava_commitlog::log::{Log, LogConfig, RecoveryError, SyncPoint};
+use vltava_commitlog::log::{LogConfig, LogError, SyncPoint};
 use vltava_model::configs::TopicConfig;
 use vltava_model::{DirectoryId, ErrorCode, Offset, TopicPartition};
 use vltava_partition::{Effect, Event, LogPosition, Time, Token};
@@ -15,7 +17,7 @@ use super::command::{Assign, Command, LeaderAnswer, SubscribeOutcome};
 use super::group::{self, Completion, Groups};
 use super::handle::ShardHandle;
 use super::host::{Host, Payload};
-use super::shared::Standing;
+use super::shared::is_missing;
 use crate::api::log::wall_ms;
 use crate::quorum::isr::Proposals;
 use crate::state::BrokerState;
@@ -51,6 +53,7 @@ pub struct Turn<'a> {
 /// What to do with a host when it is not at work.
 enum After {
     Fail(TopicPartition, DirectoryId, String),
+    Damaged(TopicPartition, String),
     Rebuild(TopicPartition),
     Settled(TopicPartition),
 }
@@ -92,6 +95,27 @@ impl Turn<'_> {
         self.tools.after.push(After::Fail(partition, directory, reason));
     }
 
+    /// A change of the log failed: damage costs the replica, everything else its directory, when the host is done with
+    /// what it does now.
+    pub fn blame_later(&mut self, partition: TopicPartition, directory: DirectoryId, error: &LogError) {
+        let is_blamed = |after: &After| match after {
+            After::Fail(of, ..) | After::Damaged(of, _) => *of == partition,
+            After::Rebuild(_) | After::Settled(_) => false,
+        };
+        match error {
+            LogError::Corrupt(damage) => {
+                self.tools.after.push(After::Damaged(partition, damage.to_string()));
+            }
+            LogError::Io(error) if is_missing(error) => {
+                self.tools.after.push(After::Damaged(partition, format!("a file is missing: {error}")));
+            }
+            LogError::FailedBefore if self.tools.after.iter().any(is_blamed) => {}
+            LogError::Io(_) | LogError::FailedBefore => {
+                self.fail_later(partition, directory, error.to_string());
+            }
+        }
+    }
+
     /// The host's machine is made anew when the host is done with what it does now.
     pub fn rebuild_later(&mut self, partition: TopicPartition) {
         self.tools.after.push(After::Rebuild(partition));
@@ -119,8 +143,7 @@ impl Turn<'_> {
     /// Has a relaxed log synced; false when the journal is too busy now.
     pub fn sync(
         &mut self,
-        directory: DirectoryId,
-        partition: TopicPartition,
+        (directory, partition, host): (DirectoryId, TopicPartition, Token),
         point: SyncPoint,
         up_to: LogPosition,
     ) -> bool {
@@ -129,7 +152,7 @@ impl Turn<'_> {
         let tell = move |result: Result<(), vltava_commitlog::durability::JournalError>| {
             let outcome = result.map_err(|error| error.to_string());
             // A shard that is gone needs no news.
-            let _ = done.send(Completion::Sync { directory, partition, point, up_to, outcome });
+            let _ = done.send(Completion::Sync { directory, partition, host, point, up_to, outcome });
         };
         journal.sync_files(files, Box::new(tell)).is_ok()
     }
@@ -157,6 +180,8 @@ pub struct Worker {
     completions: Receiver<Completion>,
     tools: Tools,
     hosts: HashMap<TopicPartition, Host>,
+    /// Damaged replicas that are not served, as metadata have them.
+    waiting: BTreeMap<TopicPartition, Assign>,
     groups: Groups,
     points: Vec<(DirectoryId, TopicPartition, Offset)>,
     next_tick: Instant,
@@ -196,6 +221,7 @@ impl Worker {
             completions,
             tools,
             hosts: HashMap::new(),
+            waiting: BTreeMap::new(),
             groups: Groups::default(),
             points: Vec::new(),
             next_tick: origin + TICK,
@@ -277,6 +303,7 @@ impl Worker {
                     self.state.directories.fail(directory, &reason);
                     self.fail_directory(directory);
                 }
+                After::Damaged(of, what) => self.damaged(of, &what),
                 After::Rebuild(of) => {
                     self.with(of, Host::rebuild);
                 }
@@ -308,8 +335,12 @@ impl Worker {
                 self.state.directories.fail(directory, &reason);
                 self.fail_directory(directory);
             }
-            Completion::Sync { partition, point, up_to, outcome: Ok(()), .. } => {
-                self.with(partition, |host, turn| host.flushed(turn, &point, up_to));
+            Completion::Sync { partition, host: id, point, up_to, outcome: Ok(()), .. } => {
+                self.with(partition, |host, turn| {
+                    if host.id() == id {
+                        host.flushed(turn, &point, up_to);
+                    }
+                });
             }
         }
     }
@@ -321,6 +352,7 @@ impl Worker {
         for partition in restless {
             self.with(partition, Host::tick);
         }
+        self.try_again();
     }
 
     fn take(&mut self, command: Command) -> Flow {
@@ -359,9 +391,10 @@ impl Worker {
                     self.with(partition, |host, turn| host.delete_records(turn, before, reply));
                 }
             }
-            Command::Damaged { partition, what } => {
-                tracing::error!(%partition, what, "a reader met damage: the replica stops serving");
-                self.with(partition, Host::stop);
+            Command::Damaged { partition, reader, what } => {
+                if self.hosts.get(&partition).is_some_and(|host| host.is_read_by(&reader)) {
+                    self.damaged(partition, &what);
+                }
             }
             Command::DirectoryFailed { directory } => self.fail_directory(directory),
             Command::Maintain { now_ms, retention } => self.maintain(now_ms, retention),
@@ -413,73 +446,6 @@ impl Worker {
         }
     }
 
-    fn assign(&mut self, assign: Assign) {
-        let partition = assign.partition;
-        if self.with(partition, |host, turn| host.assign(turn, assign.clone())) {
-            return;
-        }
-        let Some(directory) = assign.directory else {
-            tracing::error!(%partition, "its log directory failed: the replica stays offline");
-            return assign.shared.set_standing(Standing::Offline);
-        };
-        let log = match self.open(&assign, directory) {
-            Ok(log) => log,
-            Err(RecoveryError::Corrupt(damage)) => {
-                tracing::error!(%partition, %damage, "the replica is damaged and stays offline: take it away with its directory, and it is copied anew");
-                return assign.shared.set_standing(Standing::Offline);
-            }
-            Err(RecoveryError::Io(error)) => {
-                tracing::error!(%partition, %error, "cannot open the log: its directory goes offline");
-                self.state.directories.fail(directory, &error.to_string());
-                self.fail_directory(directory);
-                return assign.shared.set_standing(Standing::Offline);
-            }
-        };
-        let turn = Turn {
-            state: &self.state,
-            shard: &self.shard,
-            proposals: &self.proposals,
-            groups: &mut self.groups,
-            now: Time::new(self.tools.origin.elapsed()),
-            wall_ms: wall_ms(),
-            points: &mut self.points,
-            tools: &mut self.tools,
-        };
-        let host = Host::new(&turn, log, directory, assign.clone());
-        self.hosts.insert(partition, host);
-        self.with(partition, |host, turn| host.assign(turn, assign));
-    }
-
-    /// Opens a log, and syncs what recovery wrote or found unsynced: only what is on stable storage counts.
-    fn open(&mut self, assign: &Assign, directory: DirectoryId) -> Result<Log, RecoveryError> {
-        let narrow = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
-        let config = LogConfig {
-            segment_bytes: narrow(assign.config.segment_bytes),
-            index_interval_bytes: narrow(assign.config.index_interval_bytes),
-            segment_index_bytes: narrow(assign.config.segment_index_bytes),
-            ..LogConfig::default()
-        };
-        let directories = &self.state.directories;
-        let mut log =
-            directories.open_log(directory, assign.partition, &assign.topic_name, config, wall_ms())?;
-        let report = log.recovery_report();
-        if report.rewritten_bytes > 0 || report.cut.is_some() {
-            tracing::info!(partition = %assign.partition, topic = %assign.topic_name, rewritten = report.rewritten_bytes, cut = ?report.cut, "recovered the log");
-        }
-        let broken = |error: vltava_commitlog::log::LogError| {
-            RecoveryError::Io(std::io::Error::other(error.to_string()))
-        };
-        if log.recovery_point() < log.log_end() || report.rewritten_bytes > 0 {
-            let point = log.sync_point().map_err(broken)?;
-            for file in &point.files {
-                file.sync_data()?;
-            }
-            log.synced(&point).map_err(broken)?;
-            self.points.push((directory, assign.partition, log.recovery_point()));
-        }
-        Ok(log)
-    }
-
     fn save_points(&mut self) {
         if !self.points.is_empty() {
             self.state.directories.save_points(&std::mem::take(&mut self.points));
@@ -494,9 +460,11 @@ impl Worker {
             });
         }
         for partition in partitions {
-            if let Some(host) = self.hosts.remove(partition) {
-                let directory = host.directory();
-                drop(host);
+            drop(self.hosts.remove(partition));
+            self.waiting.remove(partition);
+            self.state.damages.forget(*partition);
+            // One that was never opened, for damage or because its directory failed, has files all the same.
+            if let Some(directory) = self.state.directories.of(*partition) {
                 self.state.directories.tell_journal_of_deletion(*partition, directory);
                 self.state.directories.delete(*partition);
             }
@@ -511,7 +479,7 @@ impl Worker {
                 let directory = host.directory();
                 match host.log().advance_recovery_point(end) {
                     Ok(()) => turn.points.push((directory, partition, host.log().recovery_point())),
-                    Err(error) => turn.fail_later(partition, directory, error.to_string()),
+                    Err(error) => turn.blame_later(partition, directory, &error),
                 }
             });
         }
@@ -533,6 +501,10 @@ impl Worker {
             let directory = host.directory();
             match host.into_log().close_clean() {
                 Ok(point) => self.points.push((directory, partition, point)),
+                Err(LogError::Corrupt(damage)) => {
+                    tracing::error!(%partition, %damage, "the replica is damaged");
+                    self.mark_damaged(directory, partition, &damage.to_string());
+                }
                 Err(error) => {
                     tracing::error!(%partition, %error, "the log did not close");
                     self.state.directories.fail(directory, &error.to_string());

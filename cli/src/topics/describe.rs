@@ -20,7 +20,8 @@ Examples:
   vltava topics describe orders payments
   vltava topics describe orders --output json | jq '.topics[0].partitions[0].leader'
 
-ISR are the replicas in sync; ELR those that may lead although they are not (KIP-966).")]
+ISR are the replicas in sync; ELR those that may lead although they are not (KIP-966). A damaged replica is not served; \
+it is copied anew as soon as another one leads.")]
 pub struct DescribeArgs {
     /// Which topics; all without one
     names: Vec<String>,
@@ -51,6 +52,15 @@ struct Partition {
     elr: Vec<u32>,
     log_start_offset: Option<u64>,
     high_watermark: Option<u64>,
+    /// Only where there are some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged: Vec<Damaged>,
+}
+
+#[derive(Serialize)]
+struct Damaged {
+    broker: u32,
+    what: String,
 }
 
 pub async fn run(args: DescribeArgs, context: &Context) -> CliResult {
@@ -94,6 +104,11 @@ impl From<PartitionDescription> for Partition {
             elr: metadata.elr,
             log_start_offset: description.log_start_offset,
             high_watermark: description.high_watermark,
+            damaged: description
+                .damaged_replicas
+                .into_iter()
+                .map(|damaged| Damaged { broker: damaged.broker_id, what: damaged.what })
+                .collect(),
         }
     }
 }
@@ -124,7 +139,15 @@ fn block(topic: &Topic) -> String {
             or_dash(partition.high_watermark),
         ]);
     }
-    let table: String = rows.render().lines().map(|line| format!("  {line}\n")).collect();
+    let mut table: String = rows.render().lines().map(|line| format!("  {line}\n")).collect();
+    for partition in &topic.partitions {
+        for Damaged { broker, what } in &partition.damaged {
+            table.push_str(&format!(
+                "  partition {}: the replica on broker {broker} is damaged and not served: {what}\n",
+                partition.partition
+            ));
+        }
+    }
     format!(
         "Topic: {}  Id: {}  Partitions: {}  Replicas: {}  Configs: {configs}\n{table}",
         topic.name, topic.topic_id, topic.partition_count, topic.replication_factor,
@@ -134,7 +157,7 @@ fn block(topic: &Topic) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vltava_proto::v1::PartitionMetadata;
+    use vltava_proto::v1::{DamagedReplica, PartitionMetadata};
 
     fn topics() -> Topics {
         let metadata = |partition, leader| PartitionMetadata {
@@ -155,11 +178,17 @@ mod tests {
                     metadata: Some(metadata(1, None)),
                     log_start_offset: None,
                     high_watermark: None,
+                    damaged_replicas: vec![DamagedReplica {
+                        broker_id: 1,
+                        what: "0.log: damaged at byte 7".into(),
+                        was_eligible: true,
+                    }],
                 },
                 PartitionDescription {
                     metadata: Some(metadata(0, Some(2))),
                     log_start_offset: Some(0),
                     high_watermark: Some(10),
+                    damaged_replicas: Vec::new(),
                 },
             ],
             error: None,
@@ -169,16 +198,22 @@ mod tests {
 
     #[test]
     fn json_has_the_documented_shape() {
-        let partition = |partition, leader: &str, start: &str, end: &str| {
+        let partition = |partition, leader: &str, start: &str, end: &str, damaged: &str| {
             format!(
-                r#"{{"partition":{partition},"leader":{leader},"leader_epoch":4,"replicas":[1,2,3],"isr":[2,3],"elr":[],"log_start_offset":{start},"high_watermark":{end}}}"#
+                r#"{{"partition":{partition},"leader":{leader},"leader_epoch":4,"replicas":[1,2,3],"isr":[2,3],"elr":[],"log_start_offset":{start},"high_watermark":{end}{damaged}}}"#
             )
         };
         let expected = format!(
             r#"{{"topics":[{{"name":"t","topic_id":"{}","partition_count":2,"replication_factor":3,"configs":{{"retention.ms":"5"}},"partitions":[{},{}]}}]}}"#,
             "ab".repeat(16),
-            partition(0, "2", "0", "10"),
-            partition(1, "null", "null", "null"),
+            partition(0, "2", "0", "10", ""),
+            partition(
+                1,
+                "null",
+                "null",
+                "null",
+                r#","damaged":[{"broker":1,"what":"0.log: damaged at byte 7"}]"#
+            ),
         );
         assert_eq!(serde_json::to_string(&topics()).unwrap(), expected);
     }
@@ -191,5 +226,8 @@ mod tests {
         assert_eq!(lines[1], "  PARTITION  LEADER  EPOCH  REPLICAS  ISR  ELR  LOG START  HIGH WATERMARK");
         assert_eq!(lines[2], "  0          2       4      1,2,3     2,3  -    0          10");
         assert_eq!(lines[3], "  1          -       4      1,2,3     2,3  -    -          -");
+        let damaged =
+            "  partition 1: the replica on broker 1 is damaged and not served: 0.log: damaged at byte 7";
+        assert_eq!(lines[4], damaged);
     }
 }

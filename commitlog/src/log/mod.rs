@@ -43,7 +43,7 @@ pub use error::{AppendError, LogError};
 pub use log::{Log, LogPlace, SyncPoint};
 pub use producers::{ProducedBatch, ProducerCheck, ProducerState, Producers, REMEMBERED_BATCHES};
 pub use reader::{FileRange, LogReader, ReadBatches, ReadError, TimestampHit};
-pub use recovery::{RecoveryError, RecoveryInput, RecoveryReport};
+pub use recovery::{RecoveryError, RecoveryInput, RecoveryReport, Scan};
 pub use retention::{DeletedSegment, Expiry};
 pub use tail::TailBudget;
 

@@ -148,6 +148,11 @@ impl LogReader {
         self.shared.home.partition
     }
 
+    /// Whether both read one and the same opening of a log.
+    pub fn is_of_same_log(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// The first offset that can be read.
     pub fn log_start(&self) -> Offset {
         self.shared.view.load().log_start

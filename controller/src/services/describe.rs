@@ -1,6 +1,6 @@
 //! Descriptions from the image alone: a controller knows no offsets of partitions and no broker's config file.
 
-use vltava_metadata::{BrokerImage, ConfigTarget, Image, PartitionImage, TopicImage};
+use vltava_metadata::{BrokerImage, ConfigTarget, DamagedReplica, Image, PartitionImage, TopicImage};
 use vltava_model::{ErrorCode, NodeId, PartitionIndex};
 use vltava_proto::status;
 use vltava_proto::v1::{
@@ -80,7 +80,8 @@ fn partition(index: PartitionIndex, partition: &PartitionImage) -> PartitionDesc
         isr: raw(&partition.isr),
         elr: raw(&partition.elr),
     };
-    PartitionDescription { metadata: Some(metadata), ..PartitionDescription::default() }
+    let damaged_replicas = partition.damaged.iter().map(DamagedReplica::to_proto).collect();
+    PartitionDescription { metadata: Some(metadata), damaged_replicas, ..PartitionDescription::default() }
 }
 
 /// Values that were set; defaults and config files only brokers know.

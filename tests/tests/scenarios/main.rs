@@ -10,6 +10,7 @@
 //! | `replicas` | too few replicas, and replicas that have much to catch up with |
 //! | `topics` | topics deleted and made anew, records deleted, retention, leaders moved |
 //! | `disks` | log directories that fail, disks that are full |
+//! | `damage` | flipped bits on disks |
 //! | `inputs` | bad input from the command line, config files, requests, and random bytes |
 //!
 //! Every scenario under load ends with all acknowledged records read back and counted. Environment: `VLTAVA_BIN` runs
@@ -17,6 +18,7 @@
 //! scenario that failed.
 
 mod api;
+mod damage;
 mod disks;
 mod inputs;
 mod kills;

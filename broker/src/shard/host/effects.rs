@@ -3,7 +3,7 @@
 //! A failure ends the step: nothing that is left of it may be done. Decides nothing by itself.
 
 use vltava_commitlog::durability::{EntryBody, JournalEntry};
-use vltava_commitlog::log::{AppendError, Appended};
+use vltava_commitlog::log::{AppendError, Appended, LogError};
 use vltava_model::batch::Batch;
 use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset};
 use vltava_partition::{Effect, Event, Standing as Role, SubscribeReply, Token};
@@ -35,7 +35,7 @@ impl Host {
             Effect::StartAt { offset } => self.start_at(turn, offset, payload),
             Effect::AdvanceLogStart { to } => match self.log.advance_log_start(to) {
                 Ok(()) => self.journal(turn, self.epoch(), EntryBody::StartOffset { to }),
-                Err(error) => self.failed(turn, payload, &error.to_string()),
+                Err(error) => self.failed(turn, payload, &error),
             },
             Effect::AssignEpoch { epoch, start } => self.log.assign_epoch(epoch, start),
             Effect::Ack { token, result } => self.acknowledge(turn, token, result),
@@ -106,13 +106,17 @@ impl Host {
                 payload.carried = Carried::Failed;
                 turn.rebuild_later(self.partition);
             }
-            Err(error) => self.failed(turn, payload, &error.to_string()),
+            Err(AppendError::Failed(error)) => self.failed(turn, payload, &error),
+            Err(error) => {
+                payload.carried = Carried::Failed;
+                turn.fail_later(self.partition, self.directory, error.to_string());
+            }
         }
     }
 
-    fn failed(&mut self, turn: &mut Turn<'_>, payload: &mut Payload, reason: &str) {
+    fn failed(&mut self, turn: &mut Turn<'_>, payload: &mut Payload, error: &LogError) {
         payload.carried = Carried::Failed;
-        turn.fail_later(self.partition, self.directory, reason.to_owned());
+        turn.blame_later(self.partition, self.directory, error);
     }
 
     fn appended(&mut self, turn: &mut Turn<'_>, batch: &Batch, appended: Appended) {
@@ -158,7 +162,7 @@ impl Host {
                 payload.carried = Carried::Failed;
                 turn.rebuild_later(self.partition);
             }
-            Err(error) => self.failed(turn, payload, &error.to_string()),
+            Err(error) => self.failed(turn, payload, &error),
         }
     }
 
@@ -173,7 +177,7 @@ impl Host {
                 self.journal(turn, self.epoch(), EntryBody::StartOffset { to: offset });
                 turn.settled_later(self.partition);
             }
-            Err(error) => self.failed(turn, payload, &error.to_string()),
+            Err(error) => self.failed(turn, payload, &error),
         }
     }
 

@@ -39,8 +39,20 @@ pub struct RecoveryInput {
     pub frames: Vec<RecoveredFrame>,
     /// The log was closed by [`super::Log::close_clean`], and nothing has been written since.
     pub clean: bool,
+    /// How much is read.
+    pub scan: Scan,
     /// The time, in milliseconds since 1970.
     pub now_ms: i64,
+}
+
+/// How much of a log is read and checked when it is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scan {
+    /// What may be torn.
+    #[default]
+    Needed,
+    /// Every batch: the log was damaged, and is said to have been restored.
+    All,
 }
 
 /// What opening a log had to do.
@@ -128,7 +140,7 @@ pub(crate) fn recover(
     let recovery_point = recovery_point.map(|point| plan.cut.map_or(point, |cut| point.min(cut.at)));
     // Where nobody knows, sealed segments count as synced: what is damaged in them must not be cut away in silence.
     let trusted = recovery_point.or(inventory.bases.last().copied()).max(plan.durable);
-    let saved = Saved::load(home, &inventory, state.log_start, recovery_point, &plan)?;
+    let saved = Saved::load(home, &inventory, state.log_start, (recovery_point, input.scan), &plan)?;
     let known = Known {
         trusted: trusted.unwrap_or_default(),
         state: LogState { cuts: cuts.clone(), ..state.clone() },
@@ -208,7 +220,7 @@ impl Saved {
         home: &Home,
         inventory: &Inventory,
         log_start: Offset,
-        recovery_point: Option<Offset>,
+        (recovery_point, scan): (Option<Offset>, Scan),
         plan: &Plan,
     ) -> Result<Self, RecoveryError> {
         let on_disk = leader_epoch_file::read(home)?;
@@ -217,7 +229,7 @@ impl Saved {
         let first_base =
             inventory.bases.iter().rfind(|base| **base <= log_start).copied().unwrap_or(log_start);
         let first_frame = plan.batches.first().map(|batch| batch.header().base_offset);
-        let limit = recovery_point.filter(|point| *point >= log_start);
+        let limit = recovery_point.filter(|point| *point >= log_start && scan == Scan::Needed);
         let limit = limit.map(|point| first_frame.map_or(point, |first| point.min(first)));
         if let Some(limit) = limit
             && let Some((snapshot, producers)) = newest_snapshot(home, inventory, limit)?

@@ -10,6 +10,7 @@ use vltava_model::{Offset, PartitionIndex, TopicPartition};
 
 use crate::log::testing::{batch_at, place};
 use crate::log::*;
+use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
 use vltava_storage::{CrashMode, MemoryStorage, Storage};
 
 const DIR: &str = "/logs/topic-0";
@@ -227,4 +228,83 @@ fn an_unsynced_tail_ends_before_what_does_not_follow() {
     assert_eq!(replaced(&batch_at(3, 6, 3), 2).log_end(), Offset::new(3), "the side file speaks against it");
     assert_eq!(replaced(&batch_at(3, 4, 3), 1).log_end(), Offset::new(3), "epochs do not go back");
     assert_eq!(replaced(&batch_at(4, 5, 3), 1).log_end(), Offset::new(3), "there is a gap");
+}
+
+#[test]
+fn what_a_later_release_wrote_is_refused_and_left_alone() {
+    let (storage, _, point) = closed();
+    let check = Path::new(DIR).join("00000000000000000000.check");
+    let file = storage.open(&check).unwrap();
+    let mut header = [0; 48];
+    file.read_exact_at(0, &mut header).unwrap();
+    let whole = header;
+    header[4..8].copy_from_slice(&2u32.to_be_bytes());
+    let sum = crc32c::crc32c(&header[..44]);
+    header[44..].copy_from_slice(&sum.to_be_bytes());
+    file.write_at(0, &header).unwrap();
+    let said = |error: &std::io::Error| {
+        assert!(error.to_string().contains("version 2, which this release does not know"), "{error}");
+    };
+    // A sealed segment is looked at when it is read.
+    let log = open(&storage, point, true).unwrap();
+    match log.reader().read(Offset::new(3), 1, log.log_end()) {
+        Err(ReadError::Io(error)) => said(&error),
+        other => panic!("{other:?}"),
+    }
+    match open(&storage, Offset::ZERO, false) {
+        Err(RecoveryError::Io(error)) => said(&error),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    let mut after = [0; 48];
+    file.read_exact_at(0, &mut after).unwrap();
+    assert_eq!(after, header);
+    file.write_at(0, &whole).unwrap();
+
+    let state = Path::new(DIR).join("log-state");
+    let kind = CheckpointKind(*b"LOGS");
+    let before = read_checkpoint(&storage, &state, kind).unwrap().unwrap();
+    write_checkpoint(&storage, &state, kind, 2, &before.payload).unwrap();
+    match open(&storage, point, true) {
+        Err(RecoveryError::Io(error)) => said(&error),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    assert_eq!(read_checkpoint(&storage, &state, kind).unwrap().unwrap().version, 2);
+}
+
+#[test]
+fn all_of_a_log_is_read_where_that_is_asked_for() {
+    let (storage, batches, point) = closed();
+    let read_all = || {
+        let input = RecoveryInput {
+            recovery_point: Some(point),
+            clean: true,
+            scan: Scan::All,
+            frames: Vec::new(),
+            now_ms: 5,
+        };
+        Log::open(place(Arc::new(storage.clone())), config(), input)
+    };
+    let log = read_all().unwrap();
+    assert_eq!((log.log_start(), log.log_end()), (Offset::new(2), Offset::new(30)));
+    assert!(!super::damage::read_all(&log, &batches));
+    drop(log);
+    for path in names(&storage)
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "log" || suffix == "check"))
+    {
+        for byte in (0..storage.open(&path).unwrap().len().unwrap()).step_by(3) {
+            storage.flip_bit(&path, byte, (byte % 8) as u8);
+            match read_all() {
+                // The note of the cuts is not needed where nothing was cut.
+                Ok(log) => {
+                    assert!(!super::damage::read_all(&log, &batches), "{} byte {byte}", path.display())
+                }
+                Err(error) => assert!(matches!(error, RecoveryError::Corrupt(_)), "{error}"),
+            }
+            if path.extension().is_some_and(|suffix| suffix == "log") {
+                assert!(read_all().is_err(), "{} byte {byte} was not noticed", path.display());
+            }
+            storage.flip_bit(&path, byte, (byte % 8) as u8);
+        }
+    }
 }

@@ -328,8 +328,13 @@ impl Twin {
     }
 
     fn open(&mut self, clean: bool) {
-        let input =
-            RecoveryInput { recovery_point: self.persisted, frames: self.frames.clone(), clean, now_ms: 5 };
+        let input = RecoveryInput {
+            recovery_point: self.persisted,
+            frames: self.frames.clone(),
+            clean,
+            scan: Scan::Needed,
+            now_ms: 5,
+        };
         let log = Log::open(place(Arc::new(self.storage.clone())), CONFIG(), input);
         self.log = Some(log.unwrap_or_else(|error| panic!("{error}")));
     }

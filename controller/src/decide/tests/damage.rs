@@ -6,6 +6,9 @@ use vltava_proto::v1::{ReplicaCondition, ReplicaReport, ReportReplicasRequest, R
 use super::cluster::*;
 use crate::decide::*;
 
+/// What is wrong with a report.
+type Slip<'a> = &'a dyn Fn(&mut ReportReplicasRequest);
+
 fn report(
     cluster: &Cluster,
     node: u32,
@@ -150,7 +153,7 @@ fn reports_that_can_not_be_are_refused() {
         ErrorCode::InvalidRequest
     );
     let other = cluster.epoch(2).get();
-    let cases: [(&dyn Fn(&mut ReportReplicasRequest), &str); 7] = [
+    let cases: [(Slip, &str); 7] = [
         (&|it| it.replicas[0].topic_id = vec![1].into(), "INVALID_REQUEST"),
         (&|it| it.replicas[0].topic_id = vec![1; 16].into(), "UNKNOWN_TOPIC_ID"),
         (&|it| it.replicas[0].partition = 9, "UNKNOWN_TOPIC_OR_PARTITION"),
