@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -51,13 +52,18 @@ pub struct Shape {
     pub binary: PathBuf,
     /// Which disks they get.
     pub disks: DiskKind,
+    /// Properties that win over what is in the config files, as `NAME=VALUE`.
+    pub overrides: Vec<String>,
 }
 
 /// See the module.
 pub struct Cluster {
     /// The network.
     pub net: Net,
+    /// What shifts nodes' wall clocks, if it is there.
+    clock_library: Option<PathBuf>,
     binary: PathBuf,
+    overrides: Vec<String>,
     dir: PathBuf,
     nodes: Vec<Node>,
 }
@@ -95,10 +101,17 @@ impl Cluster {
             let disk = insert(dir, id, shape.disks)?;
             nodes.push(Node { id, role, disk, process: None, paused: false, log_start: 0 });
         }
-        let mut cluster =
-            Self { net: Net::new(wires), binary: shape.binary.clone(), dir: dir.to_owned(), nodes };
+        let mut cluster = Self {
+            net: Net::new(wires),
+            clock_library: clock_library(),
+            binary: shape.binary.clone(),
+            overrides: shape.overrides.clone(),
+            dir: dir.to_owned(),
+            nodes,
+        };
         for node in &cluster.nodes {
             fs::write(cluster.file(node.id, "toml"), cluster.config(node))?;
+            fs::write(cluster.file(node.id, "clock"), 0_i64.to_ne_bytes())?;
         }
         cluster.net.mend_all()?;
         Ok(cluster)
@@ -177,9 +190,13 @@ impl Cluster {
         let mut log = File::options().create(true).append(true).open(self.file(id, "log"))?;
         let log_start = log.seek(SeekFrom::End(0))?;
         let mut command = self.net.wires().command(id, &self.binary);
+        if let Some(library) = &self.clock_library {
+            command.env("LD_PRELOAD", library).env("VLTAVA_CHAOS_CLOCK", self.file(id, "clock"));
+        }
         let process = command
             .args(["server", "--config"])
             .arg(self.file(id, "toml"))
+            .args(self.overrides.iter().flat_map(|setting| ["--override", setting]))
             .env("VLTAVA_LOG", std::env::var("VLTAVA_LOG").unwrap_or_else(|_| "info".to_owned()))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -192,6 +209,21 @@ impl Cluster {
         node.paused = false;
         node.log_start = log_start;
         Ok(())
+    }
+
+    /// Whether nodes' wall clocks can be shifted.
+    pub fn has_clocks(&self) -> bool {
+        self.clock_library.is_some()
+    }
+
+    /// Shifts a node's wall clock, at once and also when it is started anew.
+    ///
+    /// # Errors
+    /// When that can't be written.
+    pub fn shift_clock(&self, id: u32, nanos: i64) -> Fallible<()> {
+        // In place: the node has these eight bytes mapped.
+        let file = File::options().write(true).open(self.file(id, "clock"))?;
+        Ok(file.write_all_at(&nanos.to_ne_bytes(), 0)?)
     }
 
     /// Whether a node's process runs (it may be paused).
@@ -367,6 +399,16 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The library lies beside this program when both were built together.
+fn clock_library() -> Option<PathBuf> {
+    let library = std::env::current_exe().ok()?.with_file_name("libvltava_chaos_clock.so");
+    if library.exists() {
+        return Some(library);
+    }
+    eprintln!("NO CLOCK FAULTS: {} is not there", library.display());
+    None
 }
 
 fn insert(dir: &Path, id: u32, kind: DiskKind) -> Fallible<Disk> {

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -45,6 +47,8 @@ pub struct Eyes {
     runtime: Handle,
     client: Client,
     admin: Admin,
+    /// The newest metadata seen so far, by how many records it is made of.
+    newest: Arc<AtomicU64>,
 }
 
 impl Eyes {
@@ -55,7 +59,8 @@ impl Eyes {
     pub fn new(runtime: Handle, servers: &str) -> Result<Self, ClientError> {
         let _inside = runtime.enter();
         let client = Client::connect(servers)?;
-        Ok(Self { admin: Admin::new(client.clone()), client, runtime: runtime.clone() })
+        let newest = Arc::default();
+        Ok(Self { admin: Admin::new(client.clone()), client, runtime: runtime.clone(), newest })
     }
 
     fn ask<T>(
@@ -70,12 +75,19 @@ impl Eyes {
         }
     }
 
-    /// All partitions.
+    /// All partitions: at least one.
     ///
     /// # Errors
-    /// When no broker answers.
+    /// When no broker answers, or only such that know less than was seen before.
     pub fn partitions(&self) -> Result<Vec<Seen>, String> {
         let metadata = self.ask(LIMIT, self.client.refresh(&[]))?;
+        let newest = self.newest.fetch_max(metadata.metadata_offset, Ordering::SeqCst);
+        if metadata.metadata_offset < newest || metadata.topics.is_empty() {
+            return Err(format!(
+                "only metadata {} is to be had, {newest} was seen",
+                metadata.metadata_offset
+            ));
+        }
         let mut found = Vec::new();
         for topic in metadata.topics.into_iter().filter(|topic| topic.error.is_none()) {
             let Some(id) = TopicId::from_slice(&topic.topic_id) else { continue };

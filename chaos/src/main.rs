@@ -3,6 +3,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `args` | what a run is told |
 //! | `cage` | namespaces of the run's own, so that nothing is left behind |
 //! | `site` | where files lie |
 //! | `net` | the network between nodes, and what can be done to it |
@@ -15,6 +16,7 @@
 //! | `finale`, `replicas` | healing, waiting, the last reading, the disks |
 //! | `scribe`, `summary` | the history, the log, the words at the end |
 
+mod args;
 mod cage;
 mod cluster;
 mod disk;
@@ -38,111 +40,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use tokio::runtime::Runtime;
 use vltava_history::check::{self, Verdict};
+use vltava_history::report;
 
+use args::{Args, NetworkKind};
 use cluster::{Cluster, Shape};
-use disk::DiskKind;
 use eyes::Eyes;
 use faults::{Field, KINDS};
 use load::{Load, LoadOptions};
 use nemesis::{Nemesis, Tally};
 use net::{Namespaces, Proxies, Wires};
-use plan::{Strike, Wishes};
+use plan::Strike;
 use scribe::Scribe;
 use site::Site;
 use summary::Summary;
 
 /// Whatever fails ends a run; it is no violation, but no success either.
 pub type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// How nodes are connected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum NetworkKind {
-    /// Namespaces where they are allowed, else proxies.
-    Auto,
-    /// A network namespace for each node; needs root.
-    Netns,
-    /// Loopback, with a proxy in front of each listener.
-    Proxy,
-}
-
-const DETAILS: &str = "\
-Exit code 0: every promise held. 1: one did not; all files are kept, and how to run the same again is printed. 2: the run
-itself failed. As root all of it lives in namespaces of its own, which the kernel takes away with this program.
-
-Examples:
-  cargo xtask chaos --minutes 3 --seed 7
-  cargo xtask chaos --minutes 30 --bit-flips
-  cargo xtask chaos --minutes 2 --faults kill-leader,power-cut --every 5
-  cargo xtask chaos --network proxy --disk plain
-  cargo xtask chaos --seed 7 --plan                 only print what would happen";
-
-/// Breaks a cluster of real processes in every way it knows, and checks that no promise is broken
-#[derive(Parser, Clone, Debug)]
-#[command(name = "vltava-chaos", version, max_term_width = 120, after_help = DETAILS)]
-struct Args {
-    /// For how long faults come, in minutes
-    #[arg(long, default_value_t = 3.0, value_parser = positive)]
-    minutes: f64,
-    /// What everything is drawn from; by default another one each time
-    #[arg(long)]
-    seed: Option<u64>,
-    /// The mean time from one fault to the next, in seconds
-    #[arg(long, default_value_t = 3.0, value_parser = positive)]
-    every: f64,
-    /// Only these kinds of faults, comma-separated; `none` for none
-    #[arg(long, value_delimiter = ',', value_name = "KIND,..")]
-    faults: Vec<String>,
-    /// Also flip bits of what was synced long ago
-    #[arg(long)]
-    bit_flips: bool,
-    /// How nodes are connected
-    #[arg(long, value_enum, default_value = "auto")]
-    network: NetworkKind,
-    /// What nodes keep their data on
-    #[arg(long, value_enum, default_value = "auto")]
-    disk: DiskKind,
-    /// How many nodes are controllers
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=5))]
-    controllers: u32,
-    /// How many nodes are brokers
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(3..=9))]
-    brokers: u32,
-    /// Records a second, of all producers together
-    #[arg(long, default_value_t = 2_000)]
-    rate: u32,
-    /// Partitions of each lasting topic
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
-    partitions: u32,
-    /// How long the cluster may take to be whole after the last fault, in seconds
-    #[arg(long, default_value_t = 120)]
-    whole_within: u64,
-    /// The binary under test; built from this tree by default
-    #[arg(long, value_name = "PATH", env = "VLTAVA_BIN")]
-    bin: Option<PathBuf>,
-    /// Where runs have their files
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// Keep all files also when every promise held
-    #[arg(long)]
-    keep: bool,
-    /// Say only how it ended
-    #[arg(long)]
-    quiet: bool,
-    /// Only print what would happen
-    #[arg(long)]
-    plan: bool,
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-        Ok(_) => Err("it must be above 0".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 /// How a run ended.
 enum End {
@@ -152,6 +68,12 @@ enum End {
 }
 
 fn main() -> ExitCode {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        // A disk without its thread would hang whoever uses it: better no run than half of one.
+        std::process::abort();
+    }));
     let mut args = Args::parse();
     let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
     if let Some(unknown) = args.faults.iter().find(|name| *name != "none" && !kinds.contains(&name.as_str()))
@@ -164,7 +86,7 @@ fn main() -> ExitCode {
     let seed = seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     args.seed = Some(seed);
     if args.plan {
-        print!("{}", describe(&plan::draw(&wishes(&args, seed, true))));
+        print!("{}", describe(&plan::draw(&args.wishes(seed, true))));
         return ExitCode::SUCCESS;
     }
     match start(&args, seed) {
@@ -212,17 +134,6 @@ fn binary(args: &Args) -> Fallible<PathBuf> {
     Ok(fs::canonicalize(target.join("release/vltava"))?)
 }
 
-fn wishes(args: &Args, seed: u64, lossy: bool) -> Wishes {
-    Wishes {
-        seed,
-        span: Duration::from_secs_f64(args.minutes * 60.0),
-        every: Duration::from_secs_f64(args.every),
-        only: args.faults.clone(),
-        also: if args.bit_flips { vec!["bit-flip".to_owned()] } else { Vec::new() },
-        lossy,
-    }
-}
-
 fn describe(plan: &[Strike]) -> String {
     let mut text = String::new();
     for strike in plan {
@@ -259,12 +170,13 @@ fn run(args: &Args, seed: u64) -> Fallible<End> {
         brokers: args.brokers,
         binary: args.bin.clone().ok_or("the binary was not found outside the cage")?,
         disks: args.disk,
+        overrides: args.overrides.clone(),
     };
     let wires = wires(args, (1..=shape.controllers + shape.brokers).collect(), &runtime)?;
     let network = wires.describe();
     let cluster = Cluster::prepare(site.path(), &shape, wires)?;
     let lossy = cluster.nodes().iter().all(|node| node.disk.is_lossy());
-    let plan = plan::draw(&wishes(args, seed, lossy));
+    let plan = plan::draw(&args.wishes(seed, lossy));
     let title = format!(
         "chaos: {} controllers, {} brokers, {:.1} minutes, seed {seed}; network: {network}; disks: {}",
         args.controllers,
@@ -284,7 +196,8 @@ fn run(args: &Args, seed: u64) -> Fallible<End> {
         site.keep()?;
         eprintln!("all files are kept in {}", site.path().display());
     }
-    runtime.shutdown_timeout(Duration::from_secs(5));
+    // Clients of a run that was cut short wait for a cluster that is gone: they end with the process.
+    std::mem::forget(runtime);
     outcome
 }
 
@@ -345,7 +258,7 @@ impl Run<'_> {
         let load = self.runtime.block_on(Load::start(options.clone(), self.scribe.clone()))?;
         self.scribe.say("the load runs");
         let start = Instant::now();
-        let end = start + Duration::from_secs_f64(self.args.minutes * 60.0);
+        let end = start + self.args.span();
         let tally = Nemesis::new(field, &self.scribe).run(plan, start, end, self.stop)?;
         if self.stop.load(Ordering::SeqCst) {
             return Ok(End::Interrupted);
@@ -372,32 +285,16 @@ impl Run<'_> {
         let text = summary.text();
         println!("{text}");
         fs::write(history.with_file_name("summary.txt"), &text)?;
+        let page = history.with_file_name("report.html");
+        fs::write(&page, report::html(verdict))?;
+        if let Some(copy) = &self.args.report {
+            fs::copy(&page, copy).map_err(|error| format!("{}: {error}", copy.display()))?;
+        }
         if summary.passed() {
             return Ok(End::Passed);
         }
-        eprintln!(
-            "the same faults again: cargo xtask chaos --seed {} --minutes {}{}",
-            self.seed,
-            self.args.minutes,
-            self.rest()
-        );
+        eprintln!("the same faults again: {}", self.args.again(self.seed));
         Ok(End::Failed)
-    }
-
-    /// What else the command line had that decides what happens.
-    fn rest(&self) -> String {
-        let args = self.args;
-        let mut rest = format!(
-            " --every {} --rate {} --partitions {} --controllers {} --brokers {}",
-            args.every, args.rate, args.partitions, args.controllers, args.brokers
-        );
-        if !args.faults.is_empty() {
-            let _ = write!(rest, " --faults {}", args.faults.join(","));
-        }
-        if args.bit_flips {
-            rest.push_str(" --bit-flips");
-        }
-        rest
     }
 
     /// Copies what is on the disks to where it outlives this process.

@@ -80,13 +80,12 @@ impl LossyFs {
     fn drag(&self, time: impl Fn(super::Slow) -> Duration) {
         let began = Instant::now();
         loop {
-            let slow = self.shared.lock().ailments.slow;
-            match slow.map(&time) {
-                Some(wanted) if began.elapsed() < wanted => {
-                    std::thread::sleep(NAP.min(wanted - began.elapsed()));
-                }
-                _ => return,
+            let wanted = self.shared.lock().ailments.slow.map_or(Duration::ZERO, &time);
+            let left = wanted.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return;
             }
+            std::thread::sleep(NAP.min(left));
         }
     }
 

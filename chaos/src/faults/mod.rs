@@ -3,6 +3,7 @@
 //! A new fault: a file that implements [`Fault`], and a line in [`KINDS`].
 
 mod clean_stop;
+mod clock;
 mod disk;
 mod half_open;
 mod kill;
@@ -92,6 +93,7 @@ pub const KINDS: &[Kind] = &[
     kind("one-way", 8, (2_000, 12_000), || Box::new(partition::Partition::new(partition::Cut::OneWay))),
     kind("bridge", 3, (2_000, 10_000), || Box::new(partition::Partition::new(partition::Cut::Bridge))),
     kind("half-open", 4, (3_000, 10_000), || Box::new(half_open::HalfOpen::default())),
+    kind("clock", 5, (1_000, 15_000), || Box::new(clock::Step::default())),
     kind("slow-network", 4, (3_000, 12_000), || Box::new(slow_net::SlowNet::default())),
     lossy("power-cut", 8, (10, 5_000), || Box::new(power::PowerCut::new(power::Reach::One))),
     lossy("power-cut-all", 2, (10, 3_000), || Box::new(power::PowerCut::new(power::Reach::All))),
@@ -136,6 +138,8 @@ pub struct Field {
     pub wounds: Vec<Wound>,
     /// Nodes behind a narrow line.
     pub slow_links: BTreeSet<u32>,
+    /// Nodes whose wall clock is wrong.
+    pub stepped_clocks: BTreeSet<u32>,
     /// Set when the run ends, whatever came of it.
     pub over: Arc<AtomicBool>,
     /// Nodes that ended by themselves as they should have.
@@ -157,6 +161,7 @@ impl Field {
             dying: BTreeMap::new(),
             wounds: Vec::new(),
             slow_links: BTreeSet::new(),
+            stepped_clocks: BTreeSet::new(),
             over: Arc::new(AtomicBool::new(false)),
             rightful_deaths: Vec::new(),
             wrongful_deaths: Vec::new(),
