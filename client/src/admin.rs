@@ -1,5 +1,6 @@
 //! Administration: a thin, typed way to the `Admin` service that any broker (or controller) serves.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use tonic::transport::Channel;
@@ -20,16 +21,20 @@ pub struct Admin {
     timeout: Duration,
 }
 
+/// One attempt. Boxed, so that a task of any runtime may await what an administrator does.
+type Call<'a, T> = dyn Fn(AdminClient<Channel>, Duration) -> Answer<T> + Send + Sync + 'a;
+type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
+
 /// Asks one server after the other until one answers. A call whose outcome is unknown is not repeated: repeating it
 /// could do its work twice.
 macro_rules! ask {
     ($self:ident, $method:ident, $request:expr) => {{
         let message = $request;
         $self
-            .ask(async |mut admin: AdminClient<Channel>, timeout| {
+            .ask(&|mut admin: AdminClient<Channel>, timeout| {
                 let mut request = Request::new(message.clone());
                 request.set_timeout(timeout);
-                admin.$method(request).await
+                Box::pin(async move { admin.$method(request).await })
             })
             .await
     }};
@@ -41,10 +46,7 @@ impl Admin {
         Self { client, timeout: Duration::from_secs(60) }
     }
 
-    async fn ask<T>(
-        &self,
-        call: impl AsyncFn(AdminClient<Channel>, Duration) -> Result<Response<T>, Status>,
-    ) -> Result<T, ClientError> {
+    async fn ask<T>(&self, call: &Call<'_, T>) -> Result<T, ClientError> {
         let deadline = tokio::time::Instant::now() + self.timeout;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         loop {
@@ -270,4 +272,16 @@ fn never_arrived(status: &Status) -> bool {
         source = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_may_administer() {
+        let admin = Admin::new(Client::connect("127.0.0.1:1").expect("it is an address"));
+        // That this compiles is the point; nobody needs to answer.
+        tokio::spawn(async move { admin.describe_cluster().await }).abort();
+    }
 }

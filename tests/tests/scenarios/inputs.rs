@@ -324,8 +324,15 @@ const ADMIN: &[&str] = &[
     "DescribeCluster",
     "DescribeQuorum",
 ];
-const CONTROLLER: &[&str] =
-    &["Session", "AlterPartitions", "AllocateProducerIds", "AssignDirectories", "ReportReplicas", "Identify", "Observe"];
+const CONTROLLER: &[&str] = &[
+    "Session",
+    "AlterPartitions",
+    "AllocateProducerIds",
+    "AssignDirectories",
+    "ReportReplicas",
+    "Identify",
+    "Observe",
+];
 const RAFT: &[&str] = &["AppendEntries", "Vote", "InstallSnapshot"];
 
 /// Bytes that look like a message: fields with small numbers, of all kinds, with lengths that may be wrong.

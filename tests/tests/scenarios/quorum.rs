@@ -1,12 +1,16 @@
 //! The controller quorum: voters that are lost, replaced, added and removed while records flow.
 
 use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use vltava_client::{Admin, Client};
+use vltava_proto::v1::{AlterConfigsRequest, ConfigResource, ConfigTarget};
 use vltava_tests::load::{Load, LoadOptions};
 use vltava_tests::{Cluster, ClusterOptions, Role, wait};
 
-use crate::support::{RECOVERY, conclude, create, progress, three, wait_in_sync};
+use crate::support::{RECOVERY, conclude, create, number, progress, three, wait_in_sync};
 
 const TOPIC: &str = "quorum";
 const SOME: u64 = 200;
@@ -175,4 +179,75 @@ fn metadata_survives_snapshots_and_restarts_of_all() {
     assert_eq!(described["configs"]["retention.ms"], "12345678");
     assert_eq!(described["partition_count"], 5);
     cluster.assert_healthy();
+}
+
+/// How many topics' configuration is changed at the same time.
+const CHANGED: u64 = 64;
+
+/// A metadata log that has seen much is short all the same, and starts quickly. `VLTAVA_CHANGES=1000000` makes it a million.
+#[test]
+fn a_metadata_log_of_many_changes_starts_in_seconds() {
+    let changes = number("VLTAVA_CHANGES", 6_000);
+    let between = if changes < 100_000 { 1_000 } else { 10_000 };
+    let mut cluster = three(&format!("metadata.log.max.records.between.snapshots = {between}"));
+    for topic in 0..CHANGED {
+        create(&cluster, &format!("changed-{topic}"), 1, 1, &[]);
+    }
+    let began = Instant::now();
+    let rounds = changes.div_ceil(CHANGED);
+    change_configs(&cluster.servers(), rounds);
+    let took = began.elapsed();
+    let metadata = |id| cluster.data(id).join("metadata");
+    let bytes: u64 = cluster.ids().into_iter().map(|id| size_of(&metadata(id))).max().unwrap_or(0);
+    for id in cluster.ids() {
+        cluster.kill(id);
+    }
+    let began = Instant::now();
+    for id in cluster.ids() {
+        cluster.spawn(id);
+    }
+    cluster.wait_ready();
+    let ready = began.elapsed();
+    eprintln!(
+        "{} changes in {took:.1?}, {bytes} bytes of metadata a node, all ready after {ready:.1?}",
+        rounds * CHANGED
+    );
+    assert!(ready < Duration::from_secs(20), "ready after {ready:?}\n{}", cluster.logs());
+    // A snapshot, the entries since, and files that are made ahead: nothing that grows with the past.
+    assert!(bytes < 64 << 20, "{bytes} bytes of metadata");
+    for topic in [0, CHANGED - 1] {
+        let described = cluster.describe(&format!("changed-{topic}")).expect("it is there");
+        assert_eq!(described["configs"]["retention.ms"], (1_000_000 + rounds - 1).to_string());
+    }
+    cluster.assert_healthy();
+}
+
+fn change_configs(servers: &str, rounds: u64) {
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+    let client = runtime.block_on(async { Client::connect(servers) }).expect("the addresses are well formed");
+    let tasks: Vec<_> =
+        (0..CHANGED).map(|topic| runtime.spawn(change(Admin::new(client.clone()), topic, rounds))).collect();
+    for task in tasks {
+        runtime.block_on(task).expect("every change is recorded");
+    }
+}
+
+async fn change(admin: Admin, topic: u64, rounds: u64) {
+    for round in 0..rounds {
+        let target =
+            ConfigTarget { resource: ConfigResource::Topic.into(), name: format!("changed-{topic}") };
+        let set = [("retention.ms".to_owned(), (1_000_000 + round).to_string())].into();
+        let request = AlterConfigsRequest { target: Some(target), set, ..AlterConfigsRequest::default() };
+        admin.alter_configs(request).await.expect("the change is recorded");
+    }
+}
+
+fn size_of(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
