@@ -12,9 +12,11 @@ use tokio::sync::watch;
 use vltava_commitlog::directory::{DirectoryError, LogDirectory};
 use vltava_commitlog::durability::{
     EntryBody, Journal, JournalEntry, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions,
-    RecoverError, RecoveredFrame,
+    RecoverError, RecoveredBody, RecoveredFrame,
 };
-use vltava_commitlog::log::{Log, LogConfig, LogPlace, RecoveryError, RecoveryInput, Scan, TailBudget};
+use vltava_commitlog::log::{
+    Log, LogConfig, LogPlace, RecoveryError, RecoveryInput, Scan, TailBudget, keep_frames,
+};
 use vltava_metadata::Image;
 use vltava_model::{
     BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
@@ -211,12 +213,18 @@ impl Directories {
     fn add(&mut self, input: &OpenInput<'_>, handle: LogDirectory) -> Result<(), OpenError> {
         let id = handle.identity().directory;
         let path = handle.path().to_owned();
-        let mut recovered = Journal::recover(&*input.storage, &handle.journal_path())?;
-        let frames = std::mem::take(&mut recovered.partitions);
         let disk = |action| {
             let path = path.clone();
             move |source| DirectoryError::Io { action, path, source }
         };
+        let mut recovered = match Journal::recover(&*input.storage, &handle.journal_path()) {
+            Err(error @ RecoverError::Corrupt { .. }) => {
+                give_up_journal(&handle, &error).map_err(disk("give up the journal in"))?;
+                Journal::recover(&*input.storage, &handle.journal_path())?
+            }
+            recovered => recovered?,
+        };
+        let frames = std::mem::take(&mut recovered.partitions);
         let partitions = handle.partitions().map_err(disk("list"))?;
         let synced = Arc::new(Synced::default());
         let observer = Observer { directory: id, synced: synced.clone(), failed: self.failed.clone() };
@@ -342,11 +350,12 @@ impl Directories {
         now_ms: i64,
     ) -> Result<Log, OpenLogError> {
         let directory = self.get(id);
+        let frames = lock(&self.frames).remove(&partition).unwrap_or_default();
         if let Some(what) = self.damage_mark(id, partition)? {
+            self.keep_frames(id, partition, &frames)?;
             return Err(OpenLogError::Damaged(what));
         }
         let dir = lock(&directory.handle).create_partition(partition)?;
-        let frames = lock(&self.frames).remove(&partition).unwrap_or_default();
         let place = LogPlace {
             storage: directory.storage.clone(),
             dir,
@@ -356,12 +365,42 @@ impl Directories {
         };
         let input = RecoveryInput {
             recovery_point: lock(&directory.points).of(partition),
-            frames,
+            frames: frames.clone(),
             clean: directory.clean.is_some(),
             scan,
             now_ms,
         };
-        Ok(Log::open(place, config, input)?)
+        let opened = Log::open(place, config, input);
+        if let Err(RecoveryError::Corrupt(_)) = &opened {
+            self.keep_frames(id, partition, &frames)?;
+        }
+        Ok(opened?)
+    }
+
+    /// Keeps what the journal has of a damaged replica, for when it is restored: the journal forgets it. Where that can't be
+    /// kept, the recovery point says that it has to be there, so that its absence will be noticed.
+    fn keep_frames(
+        &self,
+        id: DirectoryId,
+        partition: TopicPartition,
+        frames: &[RecoveredFrame],
+    ) -> std::io::Result<()> {
+        use std::io::ErrorKind::{InvalidData, OutOfMemory, StorageFull};
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let directory = self.get(id);
+        let dir = lock(&directory.handle).partition_path(partition);
+        match keep_frames(&*directory.storage, &dir, frames) {
+            Err(error) if matches!(error.kind(), InvalidData | OutOfMemory | StorageFull) => {
+                tracing::warn!(%partition, %error, "cannot keep what the journal has of a damaged replica");
+                let known = lock(&directory.points).known.get(&partition).copied();
+                let end = end_of(frames).filter(|end| Some(*end) > known);
+                self.save_points(&end.map(|end| (id, partition, end)).into_iter().collect::<Vec<_>>());
+                Ok(())
+            }
+            kept => kept,
+        }
     }
 
     /// What a partition was marked with as damaged, if it was.
@@ -573,6 +612,34 @@ impl Directories {
     }
 }
 
+/// What a journal that can't be read held is not known: no log in its directory can be trusted to have everything. The marks
+/// come first, so that a crash can't make such a log look whole.
+fn give_up_journal(handle: &LogDirectory, error: &RecoverError) -> std::io::Result<()> {
+    let partitions = handle.partitions()?;
+    tracing::error!(directory = %handle.path().display(), %error, partitions = partitions.len(), "the journal is damaged: what only it held is missing in the directory's replicas, which count as damaged");
+    for partition in partitions {
+        handle
+            .mark_damaged(partition, &format!("it may lack records that only the journal held: {error}"))?;
+    }
+    handle.set_journal_aside()
+}
+
+/// Up to where a log reaches by what the journal holds of it.
+fn end_of(frames: &[RecoveredFrame]) -> Option<Offset> {
+    let mut reached = None;
+    for frame in frames {
+        reached = match frame.body {
+            RecoveredBody::Append { end_offset, .. } | RecoveredBody::Synced { end_offset } => {
+                Some(end_offset)
+            }
+            RecoveredBody::Truncate { to } => reached.map(|end: Offset| end.min(to)),
+            RecoveredBody::StartOffset { .. } => reached,
+            RecoveredBody::Delete => None,
+        };
+    }
+    reached
+}
+
 fn read_points(storage: &dyn Storage, path: &Path) -> Points {
     let found = read_checkpoint(storage, &path.join(POINTS), POINTS_KIND);
     let (payload, source) = match found {
@@ -608,3 +675,6 @@ fn write_points(
     }
     write_checkpoint(storage, &path.join(POINTS), POINTS_KIND, POINTS_VERSION, &payload)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! | `vltava.meta` | cluster id, node id, directory id: a checkpoint |
 //! | `clean-shutdown` | the broker epoch of a process that left in order: a checkpoint; gone before anything else is done |
 //! | `journal/` | the journal |
+//! | `journal.damaged/` | the last one that could not be read |
 //! | `<topic id>-<partition>/` | a partition, by the 32 digits of its topic's id |
 //! | `<topic id>-<partition>/damaged` | the mark that its bytes are not what was written, in words: a checkpoint |
 //! | `<topic id>-<partition>.deleted/` | a partition that is being deleted |
@@ -33,6 +34,7 @@ const CLEAN: &str = "clean-shutdown";
 const CLEAN_KIND: CheckpointKind = CheckpointKind(*b"clsh");
 const CLEAN_VERSION: u16 = 1;
 const DELETED: &str = ".deleted";
+const JOURNAL_ASIDE: &str = "journal.damaged";
 const DAMAGED: &str = "damaged";
 const DAMAGED_KIND: CheckpointKind = CheckpointKind(*b"DMGD");
 const DAMAGED_VERSION: u16 = 1;
@@ -200,6 +202,19 @@ impl LogDirectory {
             // Whatever it said: it would not be there if all were well.
             Err(error @ CheckpointError::Corrupt { .. }) => Ok(Some(error.to_string())),
         }
+    }
+
+    /// Puts a journal that can't be read aside, durably, in the place of one that was put aside before.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn set_journal_aside(&self) -> io::Result<()> {
+        let aside = self.path.join(JOURNAL_ASIDE);
+        if self.storage.exists(&aside)? {
+            self.storage.remove_dir_all(&aside)?;
+        }
+        self.storage.rename(&self.journal_path(), &aside)?;
+        self.storage.sync_dir(&self.path)
     }
 
     /// The file by which a partition is marked as damaged.

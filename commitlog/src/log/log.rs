@@ -12,6 +12,7 @@ use super::config::{LogConfig, millis};
 use super::cuts::Cuts;
 use super::error::{LogError, is_disk_full};
 use super::home::{FileKind, Home};
+use super::kept_frames;
 use super::producers::Producers;
 use super::reader::{LogReader, Shared, View};
 use super::recovery::{RecoveryError, RecoveryInput, RecoveryReport, recover};
@@ -67,6 +68,8 @@ pub struct Log {
     /// How often the recovery point has been advanced since.
     pub(super) advances_since_cut: u32,
     pub(super) cut_count: u64,
+    /// Whether frames are kept beside it that it holds by now, not synced yet.
+    has_kept_frames: bool,
     pub(super) is_failed: bool,
     report: RecoveryReport,
 }
@@ -75,14 +78,17 @@ impl Log {
     /// Opens a log, repairing it from what the journal holds. A log that was closed cleanly costs a few small reads.
     ///
     /// What recovery repaired is synced, what it found whole may not be: keep the journal's frames, and append nothing,
-    /// until a [`SyncPoint`] has been.
+    /// until a [`SyncPoint`] has been. When the log is damaged, and may be restored later, keep the frames beside it
+    /// ([`super::keep_frames`]).
     ///
     /// # Errors
     /// See [`RecoveryError`].
     pub fn open(place: LogPlace, config: LogConfig, input: RecoveryInput) -> Result<Self, RecoveryError> {
         let tail = Tail::new(place.tail_budget.clone(), config.tail_bytes_max);
         let home = Arc::new(Home::new(place, config.index_interval_bytes));
-        let found = recover(&home, &config, input)?;
+        let kept = kept_frames::load(&home)?;
+        let has_kept_frames = !kept.is_empty();
+        let found = recover(&home, &config, input.behind(kept))?;
         let view = View { log_start: found.state.log_start, segments: found.segments };
         Ok(Self {
             shared: Shared::new(home.clone(), view, tail),
@@ -98,6 +104,7 @@ impl Log {
             cuts: found.cuts,
             advances_since_cut: 0,
             cut_count: 0,
+            has_kept_frames,
             is_failed: false,
             report: found.report,
         })
@@ -116,6 +123,11 @@ impl Log {
     /// What opening had to do.
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.report
+    }
+
+    /// Whether it must be synced before anything is appended: it was damaged, and holds frames that were kept beside it.
+    pub fn has_kept_frames(&self) -> bool {
+        self.has_kept_frames
     }
 
     /// The settings in force.
@@ -271,6 +283,10 @@ impl Log {
             if to > log.recovery_point {
                 log.save_epochs(to)?;
                 log.recovery_point = to;
+            }
+            if log.has_kept_frames && to == end {
+                kept_frames::forget(&log.home)?;
+                log.has_kept_frames = false;
             }
             if log.good_snapshot != Some(end) {
                 log.save_producers(end)?;

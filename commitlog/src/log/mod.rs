@@ -9,7 +9,7 @@
 //!
 //! - `log`, `append`, `cut`, `retention`: the writer.  - `reader`, `tail`: reading.  - `recovery`, `replay`, `scan`: opening.
 //! - `segment`, `check`, `index`, `home`: files.  - `producers`, `producer_snapshot`: idempotence.
-//! - `leader_epoch_file`, `state_file`: checkpoints.  - `cuts`: what recovery must know of truncations.  - `config`, `damage`, `error`: shared shapes.
+//! - `leader_epoch_file`, `state_file`, `kept_frames`: checkpoints.  - `cuts`: what recovery must know of truncations.  - `config`, `damage`, `error`: shared shapes.
 //!
 //! Knows nothing of replication: which offsets are committed, and who leads, is told by the owner.
 
@@ -22,6 +22,7 @@ mod damage;
 mod error;
 mod home;
 mod index;
+mod kept_frames;
 mod leader_epoch_file;
 #[expect(clippy::module_inception, reason = "the module is named after the type that it is about")]
 mod log;
@@ -40,6 +41,7 @@ pub use append::Appended;
 pub use config::LogConfig;
 pub use damage::Damage;
 pub use error::{AppendError, LogError};
+pub use kept_frames::keep_frames;
 pub use log::{Log, LogPlace, SyncPoint};
 pub use producers::{ProducedBatch, ProducerCheck, ProducerState, Producers, REMEMBERED_BATCHES};
 pub use reader::{FileRange, LogReader, ReadBatches, ReadError, TimestampHit};

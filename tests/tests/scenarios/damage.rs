@@ -251,6 +251,26 @@ fn all_replicas_are_damaged_one_after_the_other() {
     assert_replicas_agree(&mut cluster, "all damaged", TOPIC, 1);
 }
 
+/// The journal of a leader that was killed can't be read: nobody knows what it lacks, so all of it is copied anew.
+#[test]
+fn a_damaged_journal_is_noticed_and_its_replicas_copied_anew() {
+    let mut cluster = apart();
+    let lines = fill(&cluster, 3, CONFIGS);
+    let victim = preferred(&cluster);
+    cluster.kill(victim);
+    let dir = cluster.log_dirs(victim)[0].join("journal");
+    // Within the first group.
+    flip_bit(&files(&dir, "journal")[0], 4096 + 100);
+    cluster.spawn(victim);
+    cluster.wait_ready();
+    wait_repaired(&cluster, victim, 1, 3);
+    assert!(cluster.log_dirs(victim)[0].join("journal.damaged").is_dir());
+    prefer(&cluster, victim);
+    assert_intact(&cluster, &lines, "after the repair");
+    cluster.assert_healthy();
+    assert_replicas_agree(&mut cluster, "damaged journal", TOPIC, 1);
+}
+
 fn partition(cluster: &Cluster) -> Value {
     cluster.describe(TOPIC).expect("the topic is there")["partitions"][0].clone()
 }

@@ -130,7 +130,7 @@ impl Worker {
             LogError::Io(error) => OpenLogError::Io(error),
             LogError::FailedBefore => OpenLogError::Io(std::io::Error::other(error)),
         };
-        if log.recovery_point() < log.log_end() || report.rewritten_bytes > 0 {
+        if log.recovery_point() < log.log_end() || report.rewritten_bytes > 0 || log.has_kept_frames() {
             let point = log.sync_point().map_err(broken)?;
             for file in &point.files {
                 file.sync_data()?;
@@ -149,12 +149,23 @@ impl Worker {
         });
         let Some(mut host) = self.hosts.remove(&partition) else { return };
         let (directory, above, assign) = (host.directory(), host.newest_epoch(), host.assigned().clone());
-        // If somebody restores it, all of it must be there: a shorter log is not what it was.
-        self.points.push((directory, partition, host.log().log_end()));
-        self.save_points();
+        self.claim(directory, partition, host.log());
         drop(host);
         self.found(partition, directory, Some(above), what);
         self.wait(assign);
+    }
+
+    /// If somebody restores it, all of the log must be there: a shorter one is not what it was.
+    fn claim(&mut self, directory: DirectoryId, partition: TopicPartition, log: &mut Log) {
+        // A log whose change failed gives no files: what it lacks then is noticed, and not repaired from the journal.
+        if let Ok(point) = log.sync_point()
+            && let Err(error) = point.files.iter().try_for_each(|file| file.sync_data())
+        {
+            self.state.directories.fail(directory, &error.to_string());
+            self.fail_directory(directory);
+        }
+        self.points.push((directory, partition, log.log_end()));
+        self.save_points();
     }
 
     fn found(

@@ -45,6 +45,18 @@ pub struct RecoveryInput {
     pub now_ms: i64,
 }
 
+impl RecoveryInput {
+    /// The same with frames that come before the journal's.
+    pub(crate) fn behind(mut self, mut earlier: Vec<RecoveredFrame>) -> Self {
+        if !earlier.is_empty() {
+            earlier.append(&mut self.frames);
+            self.frames = earlier;
+            self.clean = false;
+        }
+        self
+    }
+}
+
 /// How much of a log is read and checked when it is opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scan {

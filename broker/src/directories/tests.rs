@@ -1,0 +1,161 @@
+//! Tests of directories whose replicas or journals are damaged, through crashes at every point.
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use vltava_model::batch::{Batch, BatchBuilder, Compression};
+use vltava_storage::{CrashMode, MemoryStorage};
+
+use super::*;
+
+const DIR: &str = "/data";
+
+fn partition(index: u32) -> TopicPartition {
+    TopicPartition::new(TopicId::new(7), PartitionIndex::new(index))
+}
+
+fn open(storage: &MemoryStorage) -> Directories {
+    let input = OpenInput {
+        storage: Arc::new(storage.clone()),
+        paths: &[DIR.into()],
+        node: NodeId::new(1),
+        cluster: Some(ClusterId::new(5)),
+        journal_file_bytes: 1 << 16,
+        min_free_bytes: 0,
+    };
+    Directories::open(&input).unwrap()
+}
+
+fn open_log(directories: &Directories, index: u32) -> Result<Log, OpenLogError> {
+    let id = directories.place(partition(index), None).unwrap();
+    directories.open_log(id, partition(index), "t", (LogConfig::default(), Scan::Needed), 5)
+}
+
+fn wait_done(directories: &Directories, entry: JournalEntry) {
+    let id = directories.of(entry.partition).unwrap();
+    let (done, finished) = crossbeam_channel::bounded(1);
+    let journal = directories.journal(id).unwrap();
+    journal.submit(vec![entry], Box::new(move |result| drop(done.send(result)))).unwrap();
+    finished.recv().unwrap().unwrap();
+}
+
+/// Appends so many batches, each durable by the journal alone.
+fn append(directories: &Directories, log: &mut Log, index: u32, batches: u64) {
+    for _ in 0..batches {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.append(1_000, None, Some(&[b'v'; 300]), &[]).unwrap();
+        let batch = Batch::parse(builder.build()).unwrap();
+        let appended = log.append(&batch.with_position(log.log_end(), LeaderEpoch::new(1)), 5).unwrap();
+        let body = EntryBody::Append {
+            base_offset: appended.base,
+            end_offset: appended.end,
+            bytes: appended.bytes,
+            segment: appended.segment,
+        };
+        let leader_epoch = LeaderEpoch::new(1);
+        wait_done(directories, JournalEntry { partition: partition(index), leader_epoch, body });
+    }
+}
+
+fn survivor(storage: &MemoryStorage, seed: u64, mode: CrashMode) -> MemoryStorage {
+    storage.survivor(&mut StdRng::seed_from_u64(seed), mode)
+}
+
+#[test]
+fn a_crash_at_any_point_of_beginning_anew_leaves_nothing_of_the_old_log() {
+    let storage = MemoryStorage::recording();
+    let directories = open(&storage);
+    directories.replay_done();
+    let mut logs = [open_log(&directories, 0).unwrap(), open_log(&directories, 1).unwrap()];
+    for (index, log) in (0..).zip(&mut logs) {
+        append(&directories, log, index, 6);
+        let point = log.sync_point().unwrap();
+        point.files.iter().for_each(|file| file.sync_data().unwrap());
+        log.synced(&point).unwrap();
+        let id = directories.of(partition(index)).unwrap();
+        directories.save_points(&[(id, partition(index), log.recovery_point())]);
+        append(&directories, log, index, 3);
+    }
+    drop(logs);
+    let id = directories.of(partition(0)).unwrap();
+    directories.mark_damaged(id, partition(0), "a bit").unwrap();
+    let before = storage.operations();
+    directories.begin_anew(id, partition(0)).unwrap();
+    let after = storage.operations();
+    for operations in before..=after {
+        for mode in CrashMode::ALL {
+            for seed in 0..3 {
+                let disk = survivor(&storage.at(operations), seed, mode);
+                let again = open(&disk);
+                // The other replica is as it was.
+                assert_eq!(open_log(&again, 1).unwrap().log_end(), Offset::new(9));
+                let id = again.place(partition(0), None).unwrap();
+                if operations < after {
+                    // Metadata say until the end that it has to begin anew.
+                    again.begin_anew(id, partition(0)).unwrap();
+                }
+                let log = open_log(&again, 0).unwrap();
+                assert_eq!(
+                    (log.log_start(), log.log_end()),
+                    (Offset::ZERO, Offset::ZERO),
+                    "{operations} {mode:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_journal_costs_the_replicas_of_its_directory_not_the_start() {
+    let storage = MemoryStorage::new();
+    let directories = open(&storage);
+    directories.replay_done();
+    for index in [0, 1] {
+        let mut log = open_log(&directories, index).unwrap();
+        append(&directories, &mut log, index, 4);
+    }
+    let disk = survivor(&storage, 1, CrashMode::Kill);
+    drop(directories);
+    let journal = disk.list(&Path::new(DIR).join("journal")).unwrap();
+    let file = journal.iter().find(|name| name.ends_with(".journal")).unwrap();
+    // Within the first group.
+    disk.flip_bit(&Path::new(DIR).join("journal").join(file), 4096 + 100, 3);
+    for _ in 0..2 {
+        let again = open(&disk);
+        for index in [0, 1] {
+            match open_log(&again, index) {
+                Err(OpenLogError::Damaged(what)) => assert!(what.contains("only the journal held"), "{what}"),
+                other => panic!("{:?}", other.map(|log| log.log_end())),
+            }
+        }
+        again.replay_done();
+        again.close(Some(BrokerEpoch::new(3)));
+    }
+    assert!(disk.exists(&Path::new(DIR).join("journal.damaged")).unwrap());
+    let again = open(&disk);
+    again.begin_anew(again.of(partition(0)).unwrap(), partition(0)).unwrap();
+    assert_eq!(open_log(&again, 0).unwrap().log_end(), Offset::ZERO);
+    assert!(open_log(&again, 1).is_err());
+}
+
+#[test]
+fn what_the_journal_has_of_a_marked_replica_is_kept_for_when_it_is_restored() {
+    let storage = MemoryStorage::new();
+    let directories = open(&storage);
+    directories.replay_done();
+    let mut log = open_log(&directories, 0).unwrap();
+    append(&directories, &mut log, 0, 5);
+    let id = directories.of(partition(0)).unwrap();
+    directories.mark_damaged(id, partition(0), "a bit").unwrap();
+    // Whatever the segments had not synced is gone.
+    let disk = survivor(&storage, 2, CrashMode::ALL[CrashMode::ALL.len() - 1]);
+    for _ in 0..2 {
+        let again = open(&disk);
+        assert!(matches!(open_log(&again, 0), Err(OpenLogError::Damaged(_))));
+        again.replay_done();
+        again.close(Some(BrokerEpoch::new(3)));
+    }
+    disk.remove(&Path::new(DIR).join(partition(0).to_string()).join("damaged")).unwrap();
+    let again = open(&disk);
+    let log = again.open_log(id, partition(0), "t", (LogConfig::default(), Scan::All), 5).unwrap();
+    assert_eq!(log.log_end(), Offset::new(5));
+}
