@@ -13,9 +13,9 @@ use crate::{sled_log, wal_log};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LogEngine {
     /// A write-ahead log of our own.
+    #[default]
     Wal,
     /// sled, with a witness beside it.
-    #[default]
     Sled,
 }
 

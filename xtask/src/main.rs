@@ -16,6 +16,7 @@ cargo xtask <chore>
   tidy     hold every source file against the house rules
   deps     hold what the lock file brings in against the list of licences and sources
   check    all three
+  crash    crash and damage Raft logs, and count what is lost: --states N --trials N --log wal|sled|both --seed N
   chaos    break a cluster of real processes and check what it promised; `cargo xtask chaos --help`
   docs     write the documents that are made from the code";
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             [layers::check, tidy::check, dependencies::check].iter().flat_map(|check| check(&root)).collect()
         }
         "docs" => write_docs(&root),
+        "crash" => crash(&root).into_iter().collect(),
         "chaos" => vec![chaos(&root)],
         _ => {
             eprintln!("{HELP}");
@@ -56,6 +58,20 @@ fn write_docs(root: &Path) -> Vec<String> {
         Err(error) => Err(error),
     };
     written.err().map(|error| format!("docs/configuration.md: {error}")).into_iter().collect()
+}
+
+/// Runs the program that crashes Raft logs, with the words behind `crash`; says so when it fails.
+fn crash(root: &Path) -> Option<String> {
+    let run = Command::new(env!("CARGO"))
+        .current_dir(root)
+        .args(["run", "--quiet", "-p", "vltava-raft-store", "--example", "crash", "--"])
+        .args(std::env::args_os().skip(2))
+        .status();
+    match run {
+        Ok(status) if status.success() => None,
+        Ok(status) => Some(format!("the crash trials ended with {status}")),
+        Err(error) => Some(format!("the crash trials do not run: {error}")),
+    }
 }
 
 /// Becomes the tool that does chaos, built in release; returns what went wrong when it can't.

@@ -78,7 +78,7 @@ const PROPERTIES: &[Property] = &[
         "Directories for partitions, best each on a disk of its own. One may fail while the others serve. Relative ones are relative to this file."),
     property("metadata.log.dir", Storage, Kind::Directory, Words("`__metadata` in the first of `log.dirs`"), "\"/var/lib/vltava/metadata\"",
         "Where a controller keeps the metadata log, best on a disk without much other traffic."),
-    property("metadata.log.engine", Storage, Kind::Word(&["wal", "sled"]), Words("what `metadata.log.dir` holds; `sled` in a new one"), "\"wal\"",
+    property("metadata.log.engine", Storage, Kind::Word(&["wal", "sled"]), Words("what `metadata.log.dir` holds; `wal` in a new one"), "\"sled\"",
         "On what a controller's metadata log lies: a write-ahead log of Vltava's own, or the database sled. A directory that holds the other one is refused: to change over, replace the controller with `vltava quorum remove` and `add`."),
     property("log.journal.file.bytes", Storage, bytes(1 << 20, 4 * GIB), Value("67108864"), "\"128MiB\"",
         "The size of a file of the journal that makes the writes of many partitions durable together. Each log directory keeps a few of them."),

@@ -118,9 +118,15 @@ fn mend(found: &FoundFile, newest: bool, has_last_group: bool) -> std::io::Resul
         let end = found.remains.next_multiple_of(SECTOR_BYTES as u64).min(file.header.capacity);
         file.mend(found.end, &vec![0; (end - found.end) as usize])?;
     }
+    for slot in &found.torn_slots {
+        // So that it does not speak against the next change that is torn.
+        file.mend(*slot, &[0; SECTOR_BYTES])?;
+    }
     match &found.last {
         Some(last) if has_last_group => file.write_group(last.position, &last.head, &last.bytes),
-        _ if found.mend_header || !found.restored.is_empty() || newest => file.sync(),
+        _ if found.mend_header || !found.restored.is_empty() || !found.torn_slots.is_empty() || newest => {
+            file.sync()
+        }
         _ => Ok(()),
     }
 }

@@ -4,7 +4,8 @@
 //! Its slot may hold it: then it is restored. Nothing may speak for it: then it was being written when the power went,
 //! nobody was told that it is durable, and the log ends before it. Or something speaks for it: a later group, even a
 //! torn one, or the later group's slot, or a later file, or its own slot that says that it was durable. All of these
-//! are written only after it was synced, so it was acknowledged, and the log is damaged.
+//! are written only after it was synced, so it was acknowledged, and the log is damaged. It is damaged, too, where both
+//! copies of the group are there and neither is right: a crash leaves sectors as they were before or after a write.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ pub(super) struct FoundFile {
     pub file: WalFile,
     /// One of the copies of its header cannot be read.
     pub mend_header: bool,
+    /// Slots in which there is something that cannot be read: where they begin.
+    pub torn_slots: Vec<u64>,
     /// Groups that were restored from their slots: where, and their bytes.
     pub restored: Vec<(u64, Vec<u8>)>,
     /// The last group.
@@ -65,6 +68,7 @@ impl FoundFile {
         Self {
             file,
             mend_header: false,
+            torn_slots: Vec::new(),
             restored: Vec::new(),
             last: None,
             end: start,
@@ -256,6 +260,8 @@ impl Reading {
         if self.files[found].rolled.is_none() {
             self.expect_nothing_after(found, position, &bytes, &slots)?;
         }
+        let torn = [0, 1].into_iter().filter(|sequence| !slot_is_untouched(&header, &bytes, *sequence));
+        self.files[found].torn_slots = torn.map(|sequence| header.slot_position(sequence)).collect();
         let remains = bytes[position as usize..].iter().rposition(|byte| *byte != 0);
         self.files[found].remains = remains.map_or(position, |last| position + last as u64 + 1);
         Ok(())
@@ -315,13 +321,21 @@ impl Reading {
         let sectors = bytes[end as usize..].chunks(SECTOR_BYTES);
         let later = sectors.filter_map(|sector| GroupHead::decode(sector, header.salt()));
         witness = witness.max(later.map(|head| head.sequence).filter(|sequence| *sequence > next).max());
-        match witness {
-            None => Ok(()),
-            Some(witness) => Err(self.damaged(format!(
+        if let Some(witness) = witness {
+            return Err(self.damaged(format!(
                 "{}: change {next} cannot be read at byte {end}, but was durable, as change {witness} shows",
                 path.display()
-            ))),
+            )));
         }
+        // The slot is written after the group's place, and a disk writes sectors whole: a crash leaves an untouched slot,
+        // or a place where sectors are missing.
+        if is_torn(header, &bytes[end as usize..]) || slot_is_untouched(header, bytes, next) {
+            return Ok(());
+        }
+        Err(self.damaged(format!(
+            "{}: change {next} can be read neither at byte {end} nor in its slot, and no crash leaves both like that",
+            path.display()
+        )))
     }
 
     /// Whether this is a new log's first file, which was made but perhaps never became durable.
@@ -337,11 +351,32 @@ impl Reading {
 /// What the file's slots hold.
 fn slots(header: &FileHeader, bytes: &[u8]) -> Vec<Slot> {
     let slot = |sequence: u64| {
-        let start = header.slot_position(sequence) as usize;
-        let slot = decode_slot(bytes.get(start..start + header.slot_bytes as usize)?, header.salt())?;
+        let slot = decode_slot(slot_bytes(header, bytes, sequence)?, header.salt())?;
         (slot.head.sequence % 2 == sequence).then_some(slot)
     };
     [slot(0), slot(1)].into_iter().flatten().collect()
+}
+
+/// Whether the group at the front of `bytes`, which cannot be read, lacks a sector that was to be written over zeroes.
+fn is_torn(header: &FileHeader, bytes: &[u8]) -> bool {
+    let length = GroupHead::decode(bytes, header.salt()).map_or(SECTOR_BYTES as u64, |head| head.padded());
+    let extent = bytes.get(..usize::try_from(length).unwrap_or(usize::MAX)).unwrap_or(bytes);
+    extent.chunks(SECTOR_BYTES).any(is_zero)
+}
+
+/// Whether the slot of the group with this sequence is as it was before that group was written.
+fn slot_is_untouched(header: &FileHeader, bytes: &[u8], sequence: u64) -> bool {
+    let slot = slot_bytes(header, bytes, sequence).unwrap_or_default();
+    slot.get(..SECTOR_BYTES).is_some_and(is_zero) || decode_slot(slot, header.salt()).is_some()
+}
+
+fn slot_bytes<'a>(header: &FileHeader, bytes: &'a [u8], sequence: u64) -> Option<&'a [u8]> {
+    let start = header.slot_position(sequence) as usize;
+    bytes.get(start..start + header.slot_bytes as usize)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// Whether any group was begun in the file.
