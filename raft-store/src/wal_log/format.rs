@@ -109,14 +109,26 @@ impl FileHeader {
         if version != VERSION {
             return Err(Malformed::Newer { what: "version", number: version });
         }
-        Self::decode_body(&mut reader).ok_or(Malformed::Damaged)
+        let parts = Self::parts(&mut reader).ok_or(Malformed::Damaged)?;
+        if let Some(version) = StateRecord::newer_version(parts.4) {
+            return Err(Malformed::Newer { what: "version of the state", number: version.into() });
+        }
+        Self::from_parts(parts).ok_or(Malformed::Damaged)
     }
 
-    fn decode_body(reader: &mut Reader<'_>) -> Option<Self> {
-        let slot_bytes = reader.u32()?;
-        let (log_id, number, capacity) = (reader.u64()?, FileNumber(reader.u64()?), reader.u64()?);
+    /// Length of a slot, log id, number, length of the file, the state's bytes.
+    fn parts<'a>(reader: &mut Reader<'a>) -> Option<(u32, u64, u64, u64, &'a [u8])> {
+        let (slot_bytes, log_id, number, capacity) =
+            (reader.u32()?, reader.u64()?, reader.u64()?, reader.u64()?);
         let length = reader.u32()? as usize;
-        let state = StateRecord::decode(reader.slice(length)?)?;
+        Some((slot_bytes, log_id, number, capacity, reader.slice(length)?))
+    }
+
+    fn from_parts(
+        (slot_bytes, log_id, number, capacity, state): (u32, u64, u64, u64, &[u8]),
+    ) -> Option<Self> {
+        let state = StateRecord::decode(state)?;
+        let number = FileNumber(number);
         let header = Self { log_id, number, capacity, slot_bytes, state };
         let legal = slot_bytes as usize >= SECTOR_BYTES
             && slot_bytes.is_multiple_of(SECTOR_BYTES as u32)
