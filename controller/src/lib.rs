@@ -46,3 +46,9 @@ pub use handle::{ControllerHandle, ControllerMetrics};
 pub use home::StartError;
 pub use machine::Published;
 pub use options::{ConfiguredVoter, ControllerOptions, ControllerSettings, FatalHook, Listen};
+
+/// For fuzzing only: what reads bytes that another controller sent.
+#[doc(hidden)]
+pub mod probe {
+    pub use crate::raft::wire::decode_any as decode_raft_bodies;
+}

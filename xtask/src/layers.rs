@@ -38,6 +38,21 @@ const GRAPH: &[(&str, &[&str])] = &[
     ),
     ("history", &["model"]),
     (
+        "fuzz",
+        &[
+            "history",
+            "broker",
+            "controller",
+            "node",
+            "commitlog",
+            "metadata",
+            "raft-store",
+            "storage",
+            "proto",
+            "model",
+        ],
+    ),
+    (
         "tests",
         &[
             "history",

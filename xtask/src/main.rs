@@ -1,6 +1,7 @@
 //! Chores of the repository, run as `cargo xtask <chore>`. Each check prints what is wrong, where, and exits with 1.
 
 mod dependencies;
+mod fuzz;
 mod layers;
 mod tidy;
 
@@ -18,7 +19,8 @@ cargo xtask <chore>
   check    all three
   crash    crash and damage Raft logs, and count what is lost: --states N --trials N --log wal|sled|both --seed N
   chaos    break a cluster of real processes and check what it promised; `cargo xtask chaos --help`
-  docs     write the documents that are made from the code";
+  docs     write the documents that are made from the code
+  fuzz     give every decoder bytes that it must survive: --minutes M (for each), --target T, --disks-only, --merge";
 
 fn main() -> ExitCode {
     let chore = std::env::args().nth(1).unwrap_or_default();
@@ -33,6 +35,10 @@ fn main() -> ExitCode {
         "docs" => write_docs(&root),
         "crash" => crash(&root).into_iter().collect(),
         "chaos" => vec![chaos(&root)],
+        "fuzz" => match fuzz::options(&std::env::args().skip(2).collect::<Vec<_>>()) {
+            Ok(options) => fuzz::run(&root, &options),
+            Err(problem) => vec![problem],
+        },
         _ => {
             eprintln!("{HELP}");
             return ExitCode::from(2);

@@ -233,6 +233,20 @@ pub(crate) fn decode_chunk_answer(body: Bytes) -> Result<ChunkAnswer, WireError>
     })
 }
 
+/// Decodes a body as every kind there is; says how many took it.
+#[doc(hidden)]
+pub fn decode_any(body: Bytes) -> usize {
+    let taken = [
+        decode_append(body.clone()).is_ok(),
+        decode_append_reply(body.clone()).is_ok(),
+        decode_vote(body.clone()).is_ok(),
+        decode_vote_reply(body.clone()).is_ok(),
+        decode_chunk(body.clone()).is_ok(),
+        decode_chunk_answer(body).is_ok(),
+    ];
+    taken.into_iter().filter(|taken| *taken).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
