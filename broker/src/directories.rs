@@ -450,8 +450,14 @@ impl Directories {
         lock(&directory.handle).delete_partition(partition)?;
         // A claim about the log that is gone would make the next start miss what it was about.
         let mut points = lock(&directory.points);
-        points.known.remove(&partition);
-        Ok(write_points(&*directory.storage, &directory.path, &points.known)?)
+        if let Some(claim) = points.known.remove(&partition)
+            && let Err(error) = write_points(&*directory.storage, &directory.path, &points.known)
+        {
+            // The file still makes it.
+            points.known.insert(partition, claim);
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     fn get(&self, id: DirectoryId) -> &Directory {

@@ -155,6 +155,12 @@ fn nobody_leads_cleanly_in_the_place_of_the_one_that_had_everything() {
     let late = PartitionChange::of(&given_up, alone, &everybody).restored(NodeId::new(1)).build().unwrap();
     assert!(late.elr.is_empty() && late.isr == nodes(&[2]) && late.damaged.is_empty());
 
+    // The last leader does not return past one that had more: somebody may restore that.
+    let mut waiting = partition(&[], &[1], None);
+    waiting.last_known_elr = nodes(&[2]);
+    let found = PartitionChange::of(&waiting, SAFE, &everybody).damaged(NodeId::new(1), "a bit".into());
+    assert_eq!(found.build().unwrap().leader, None);
+
     // A crash may have cost a damaged one what it had not synced.
     let crashed = PartitionChange::of(&offline, alone, &everybody);
     let crashed = crashed.doubting(NodeId::new(1), Doubt::MayLackRecords).build().unwrap();
