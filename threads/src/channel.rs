@@ -1,8 +1,9 @@
 //! Waiting for messages.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Select, TryRecvError};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, TryRecvError};
 
 use crate::simulator::{Simulator, Woken, simulator};
 
@@ -24,16 +25,7 @@ pub enum Selected<A, B> {
 #[inline]
 pub fn recv<T: Send>(receiver: &Receiver<T>) -> Result<T, RecvError> {
     let Some(simulator) = simulator() else { return receiver.recv() };
-    loop {
-        match receiver.try_recv() {
-            Ok(message) => return Ok(message),
-            Err(TryRecvError::Disconnected) => return Err(RecvError),
-            Err(TryRecvError::Empty) => {}
-        }
-        if simulator.park(&|| is_ready(receiver), None) == Woken::Dead {
-            return Err(RecvError);
-        }
-    }
+    simulated(simulator, None, || tried(receiver)).unwrap_or(Err(RecvError))
 }
 
 /// Waits for a message up to `limit`.
@@ -43,14 +35,9 @@ pub fn recv<T: Send>(receiver: &Receiver<T>) -> Result<T, RecvError> {
 #[inline]
 pub fn recv_timeout<T: Send>(receiver: &Receiver<T>, limit: Duration) -> Result<T, RecvTimeoutError> {
     let Some(simulator) = simulator() else { return receiver.recv_timeout(limit) };
-    let mut woken = Woken::Ready;
-    loop {
-        match receiver.try_recv() {
-            Ok(message) => return Ok(message),
-            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-            Err(TryRecvError::Empty) if woken != Woken::Ready => return Err(RecvTimeoutError::Timeout),
-            Err(TryRecvError::Empty) => woken = simulator.park(&|| is_ready(receiver), Some(limit)),
-        }
+    match simulated(simulator, Some(limit), || tried(receiver)) {
+        Some(received) => received.map_err(|RecvError| RecvTimeoutError::Disconnected),
+        None => Err(RecvTimeoutError::Timeout),
     }
 }
 
@@ -68,39 +55,40 @@ pub fn select<A: Send, B: Send>(
             default(limit) => Selected::Neither,
         };
     };
-    let found = try_either(simulator, first, second);
-    if !matches!(found, Selected::Neither) {
-        return found;
-    }
-    match simulator.park(&|| is_ready(first) || is_ready(second), Some(limit)) {
-        Woken::Dead => Selected::Second(Err(RecvError)),
-        Woken::Ready | Woken::TimedOut => try_either(simulator, first, second),
-    }
+    let one = || tried(first).map(Selected::First);
+    let other = || tried(second).map(Selected::Second);
+    let one_first = simulator.choose(2) == 0;
+    let either = || if one_first { one().or_else(other) } else { other().or_else(one) };
+    simulated(simulator, Some(limit), either).unwrap_or(Selected::Neither)
 }
 
-fn try_either<A, B>(simulator: &dyn Simulator, first: &Receiver<A>, second: &Receiver<B>) -> Selected<A, B> {
-    let one = || tried(first.try_recv()).map(Selected::First);
-    let other = || tried(second.try_recv()).map(Selected::Second);
-    let found = if simulator.choose(2) == 0 { one().or_else(other) } else { other().or_else(one) };
-    found.unwrap_or(Selected::Neither)
+/// Waits until `attempt` gives something; `None` when it did not in time, or the thread is on its way out. It is the
+/// question itself that takes the message: to ask a channel whether its senders are gone is slow without taking.
+fn simulated<R: Send>(
+    simulator: &dyn Simulator,
+    limit: Option<Duration>,
+    attempt: impl Fn() -> Option<R> + Sync,
+) -> Option<R> {
+    let taken = Mutex::new(None);
+    let ready = || {
+        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.is_none() {
+            *taken = attempt();
+        }
+        taken.is_some()
+    };
+    // Why it goes on is seen by what was taken.
+    let _: Woken = simulator.park(&ready, limit);
+    taken.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn tried<T>(result: Result<T, TryRecvError>) -> Option<Result<T, RecvError>> {
-    match result {
+/// A message, or the news that none will come; `None` when there is none yet.
+fn tried<T>(receiver: &Receiver<T>) -> Option<Result<T, RecvError>> {
+    match receiver.try_recv() {
         Ok(message) => Some(Ok(message)),
         Err(TryRecvError::Disconnected) => Some(Err(RecvError)),
         Err(TryRecvError::Empty) => None,
     }
-}
-
-/// Whether a message is there, or none will ever come.
-fn is_ready<T>(receiver: &Receiver<T>) -> bool {
-    if !receiver.is_empty() {
-        return true;
-    }
-    let mut select = Select::new();
-    select.recv(receiver);
-    select.try_ready().is_ok()
 }
 
 #[cfg(test)]
@@ -128,15 +116,38 @@ mod tests {
         assert_eq!(select(&first, &second, LONG), Selected::First(Err(RecvError)));
     }
 
+    /// Asks once, and lets the limit pass.
+    struct Impatient;
+
+    impl Simulator for Impatient {
+        fn spawn(
+            &self,
+            _: &str,
+            _: Box<dyn FnOnce() + Send>,
+        ) -> std::io::Result<std::thread::JoinHandle<()>> {
+            Err(std::io::ErrorKind::Unsupported.into())
+        }
+
+        fn park(&self, ready: &(dyn Fn() -> bool + Sync), _: Option<Duration>) -> Woken {
+            if ready() { Woken::Ready } else { Woken::TimedOut }
+        }
+
+        fn choose(&self, _: usize) -> usize {
+            0
+        }
+    }
+
     #[test]
-    fn an_empty_channel_is_ready_only_without_senders() {
+    fn a_simulator_s_question_takes_a_message_once() {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        assert!(!is_ready(&receiver));
+        let ask = || simulated(&Impatient, None, || tried(&receiver));
+        assert_eq!(ask(), None);
         sender.send(1).unwrap();
-        assert!(is_ready(&receiver));
-        receiver.recv().unwrap();
+        sender.send(2).unwrap();
+        assert_eq!(ask(), Some(Ok(1)));
+        assert_eq!(receiver.len(), 1);
         drop(sender);
-        assert!(is_ready(&receiver));
-        assert!(!is_ready(&crossbeam_channel::never::<u8>()));
+        assert_eq!(ask(), Some(Ok(2)));
+        assert_eq!(ask(), Some(Err(RecvError)));
     }
 }

@@ -68,6 +68,22 @@ const GRAPH: &[(&str, &[&str])] = &[
     ),
     ("bench", &["client", "metadata", "commitlog", "proto", "model"]),
     ("chaos", &["history", "client", "proto", "model"]),
+    (
+        "sim",
+        &[
+            "history",
+            "client",
+            "broker",
+            "controller",
+            "metadata",
+            "commitlog",
+            "storage",
+            "threads",
+            "transport",
+            "proto",
+            "model",
+        ],
+    ),
     ("xtask", &["node"]),
 ];
 

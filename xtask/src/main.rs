@@ -19,6 +19,7 @@ cargo xtask <chore>
   check    all three
   crash    crash and damage Raft logs, and count what is lost: --states N --trials N --log wal|sled|both --seed N
   chaos    break a cluster of real processes and check what it promised; `cargo xtask chaos --help`
+  sim      run a whole cluster on simulated time, network and disk; `cargo xtask sim --help`
   docs     write the documents that are made from the code
   fuzz     give every decoder bytes that it must survive: --minutes M (for each), --target T, --disks-only, --merge";
 
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
         }
         "docs" => write_docs(&root),
         "crash" => crash(&root).into_iter().collect(),
-        "chaos" => vec![chaos(&root)],
+        "chaos" => vec![tool(&root, "release", "vltava-chaos")],
+        "sim" => vec![tool(&root, "sim", "vltava-sim")],
         "fuzz" => match fuzz::options(&std::env::args().skip(2).collect::<Vec<_>>()) {
             Ok(options) => fuzz::run(&root, &options),
             Err(problem) => vec![problem],
@@ -80,16 +82,16 @@ fn crash(root: &Path) -> Option<String> {
     }
 }
 
-/// Becomes the tool that does chaos, built in release; returns what went wrong when it can't.
-fn chaos(root: &Path) -> String {
+/// Becomes another tool, built in its profile; returns what went wrong when it can't.
+fn tool(root: &Path, profile: &str, name: &str) -> String {
     let mut build = Command::new(env!("CARGO"));
     let built =
-        build.current_dir(root).args(["build", "--release", "--quiet", "-p", "vltava-chaos"]).status();
+        build.current_dir(root).args(["build", "--profile", profile, "--quiet", "-p", name]).status();
     if !built.is_ok_and(|status| status.success()) {
-        return "the chaos tool does not build".to_owned();
+        return format!("{name} does not build");
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let tool = target.join("release/vltava-chaos");
+    let tool = target.join(profile).join(name);
     // Its exit code and the signals to it are its own.
     let error = Command::new(&tool).args(std::env::args_os().skip(2)).exec();
     format!("{}: {error}", tool.display())

@@ -395,7 +395,8 @@ impl StorageFile for MemoryFile {
 
     fn write_all_at(&self, pos: u64, slices: &[IoSlice<'_>]) -> io::Result<()> {
         let mut state = self.storage.state();
-        let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let slices: Vec<&[u8]> = slices.iter().map(|slice| &**slice).collect();
+        let mut bytes = slices.concat();
         if let Err(error) = state.check(FaultPoint::Write, &self.path) {
             if state.power == Power::On {
                 bytes.truncate(bytes.len() / 2);

@@ -1,0 +1,122 @@
+//! Producers: bursts of checked records, several under way, each outcome written down.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::RngExt;
+use vltava_client::{ClientError, Producer, ProducerOptions, Record, Written};
+use vltava_history::Payload;
+use vltava_history::event::{Acks, At, ClientRef, Event, Outcome, PartitionRef, Produce, Role};
+use vltava_model::Offset;
+
+use super::{Load, Topic, lock, now};
+use crate::clock;
+
+/// Writes until the load ends, and returns when every record has its outcome.
+pub(super) async fn produce(load: Load, number: u32, which: u32) {
+    let name = format!("producer {number}.{which}");
+    let mut random = load.random(&name);
+    let Ok(client) = load.client() else { return load.complain(format!("{name} has no address")) };
+    let delivery = Duration::from_millis(load.0.habits.delivery);
+    let options = ProducerOptions {
+        delivery_timeout: delivery,
+        request_timeout: Duration::from_secs(5),
+        max_block: delivery,
+        linger: Duration::from_millis(random.random_range(0..10)),
+        max_in_flight: random.random_range(1..=5),
+        ..ProducerOptions::default()
+    };
+    let producer = Producer::new(client, options);
+    let who = load.0.recorder.client(&name, Role::IdempotentProducer);
+    let mut next: BTreeMap<PartitionRef, u64> = BTreeMap::new();
+    while !load.is_stopped() {
+        load.rest(&mut random, load.0.habits.rest_max).await;
+        let Some(topic) = load.pick(&mut random) else { continue };
+        for _ in 0..random.random_range(1..=load.0.habits.burst_max) {
+            let index = random.random_range(0..topic.partitions.len());
+            let size = random.random_range(60..400);
+            let seq = next.entry(topic.partitions[index]).or_default();
+            write(&load, &producer, &topic, index, who, *seq, size).await;
+            *seq += 1;
+        }
+    }
+    producer.flush().await;
+}
+
+async fn write(
+    load: &Load,
+    producer: &Producer,
+    topic: &Topic,
+    index: usize,
+    who: ClientRef,
+    seq: u64,
+    size: usize,
+) {
+    let partition = topic.partitions[index];
+    let place = load.0.recorder.place(partition);
+    let payload = Payload { run: place.run, producer: who, seq, topic: place.topic, partition: place.index };
+    let record = Record::new(&topic.name).value(payload.encode(size)).partition(place.index.get());
+    let pending = Pending {
+        load: load.clone(),
+        topic: topic.clone(),
+        index,
+        who,
+        partition,
+        seq,
+        invoked: now(),
+        told: false,
+    };
+    let callback = move |outcome: Result<Written, ClientError>| pending.tell(outcome);
+    // A record that was not taken drops its callback, and that tells that its outcome is unknown.
+    if producer.send_with(record, Box::new(callback)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A record whose outcome is still to come. Dropped without one, as when its process is killed, it is unknown.
+struct Pending {
+    load: Load,
+    topic: Topic,
+    index: usize,
+    who: ClientRef,
+    partition: PartitionRef,
+    seq: u64,
+    invoked: At,
+    told: bool,
+}
+
+impl Pending {
+    fn tell(mut self, outcome: Result<Written, ClientError>) {
+        self.told = true;
+        match outcome {
+            Ok(written) => {
+                lock(&self.topic.acked)[self.index] = clock::now();
+                self.load.0.acked.fetch_add(1, Ordering::Relaxed);
+                self.record(Outcome::Ok(Some(written.offset)));
+            }
+            Err(error) => self.record(Outcome::Unknown(error.to_string())),
+        }
+    }
+
+    fn record(&self, outcome: Outcome<Option<Offset>>) {
+        self.load.0.recorder.record(Event::Produce(Produce {
+            producer: self.who,
+            partition: self.partition,
+            seq: self.seq,
+            count: 1,
+            acks: Acks::All,
+            invoked: self.invoked,
+            completed: now(),
+            outcome,
+        }));
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.told {
+            self.record(Outcome::Unknown("nobody was told".to_owned()));
+        }
+    }
+}

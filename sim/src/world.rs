@@ -1,0 +1,126 @@
+//! All machines and the time that they share: step by step, each step in another order.
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use crate::baton;
+use crate::clock::{self, Millis};
+use crate::disk::{Pace, SimDisk};
+use crate::host::{self, HostId, Program};
+use crate::machine::{End, Machine, Role};
+use crate::net;
+use crate::programs;
+use crate::random::{self, Random};
+use crate::trace;
+
+/// See the module.
+pub struct World {
+    /// The machines, by their numbers less one.
+    pub machines: Vec<Machine>,
+    random: Random,
+    order: Vec<usize>,
+    step: Millis,
+    /// How long syncs take where nothing is wrong.
+    pub pace: Pace,
+    /// Processes that ended themselves: machine and reason.
+    pub deaths: Vec<(HostId, String)>,
+}
+
+impl World {
+    /// Machines that are all off. Once in a process.
+    pub fn new(seed: u64) -> Self {
+        let mut random = random::stream(seed, "world");
+        let step = random.random_range(2..=5);
+        baton::install(seed, baton::Habits { hold_permille: 5, hold_max: 20 });
+        net::create(seed, net::Habits { latency_min: step, latency_max: step + random.random_range(0..=10) });
+        net::install();
+        let pace = Pace { slow_permille: random.random_range(0..300), slow_max: random.random_range(1..20) };
+        let mut machines = Vec::new();
+        let mut add = |name: String, role| {
+            let id = HostId(machines.len() as u64 + 1);
+            machines.push(Machine::new(id, &name, role, SimDisk::new(seed, id, pace)));
+        };
+        (1..=programs::CONTROLLERS)
+            .for_each(|node| add(programs::controller_name(node), Role::Controller(node)));
+        programs::broker_nodes().for_each(|node| add(programs::broker_name(node), Role::Broker(node)));
+        add("w1".into(), Role::Client);
+        add("w2".into(), Role::Client);
+        add("a1".into(), Role::Client);
+        let order = (0..machines.len()).collect();
+        Self { machines, random, order, step, pace, deaths: Vec::new() }
+    }
+
+    /// A machine by its number.
+    pub fn machine(&mut self, id: HostId) -> &mut Machine {
+        &mut self.machines[id.0 as usize - 1]
+    }
+
+    /// All machines.
+    pub fn everybody(&self) -> Vec<HostId> {
+        self.machines.iter().map(|machine| machine.id).collect()
+    }
+
+    /// The machines of controllers and brokers.
+    pub fn cluster(&self) -> Vec<HostId> {
+        let cluster = self.machines.iter().filter(|machine| machine.role != Role::Client);
+        cluster.map(|machine| machine.id).collect()
+    }
+
+    /// Runs a program on a client's machine.
+    pub fn run_on(&mut self, name: &str, program: Program) {
+        let id = host::find(name).expect("the machines have their names from the beginning");
+        self.machine(id).run(program);
+    }
+
+    /// Ends a process, to be started again after `rest`, if ever.
+    pub fn end(&mut self, id: HostId, end: End, rest: Option<Millis>) {
+        let random = &mut self.random;
+        self.machines[id.0 as usize - 1].end(random, end, rest);
+    }
+
+    /// Starts all daemons.
+    pub fn start_all(&mut self) {
+        for machine in self.machines.iter_mut().filter(|machine| machine.role != Role::Client) {
+            machine.start();
+        }
+    }
+
+    /// One step of every machine.
+    pub fn step(&mut self) {
+        let until = clock::now() + self.step;
+        self.order.shuffle(&mut self.random);
+        for place in self.order.clone() {
+            let machine = &mut self.machines[place];
+            if let Some(why) = machine.step(until) {
+                trace::note("death", &[machine.id.0], format_args!("{}: {why}", machine.id));
+                self.deaths.push((machine.id, why));
+                let rest = self.random.random_range(100..3000);
+                machine.end(&mut self.random, End::Kill, Some(rest));
+            }
+        }
+        clock::set(until);
+    }
+
+    /// What there is to see.
+    pub fn summary(&self) -> String {
+        let mut words = format!("{:>6} ms", clock::now());
+        for machine in &self.machines {
+            let window = machine.window();
+            if let Some(controller) = &window.controller {
+                let metrics = controller.metrics();
+                words += &format!(
+                    " {}[term {} leader {:?} brokers {}/{}]",
+                    machine.id,
+                    metrics.term,
+                    metrics.leader.map(|node| node.get()),
+                    metrics.active_brokers,
+                    metrics.brokers
+                );
+            }
+            if let Some(broker) = &window.broker {
+                words += &format!(" {}[{} at {}]", machine.id, broker.is_active(), broker.image().offset());
+            }
+        }
+        words
+    }
+}
