@@ -9,24 +9,28 @@ use crate::event::FollowerSubscribe;
 /// Where a follower's log leaves this one, by leader epochs alone (I7, KIP-101, KIP-279).
 pub(crate) fn compare_logs(ctx: &Context, request: &FollowerSubscribe) -> SubscribeReply {
     let offsets = ctx.log.offsets();
+    // A log can only begin with a whole batch, also where the log start lies within one.
+    let begin = request.first_batch.min(offsets.log_start);
     let accepted = SubscribeReply::Accepted {
         from: request.log_end,
         high_watermark: offsets.high_watermark,
         log_start: offsets.log_start,
     };
-    if request.log_end < offsets.log_start {
-        return SubscribeReply::StartAt(offsets.log_start);
+    if request.log_end < begin {
+        return SubscribeReply::StartAt(begin);
     }
     let Some(last) = request.last_epoch else {
         // An empty log agrees with everything, if it stands where there is something to read on.
-        let fits = request.log_end <= offsets.log_end && request.log_start == request.log_end;
-        return if fits { accepted } else { SubscribeReply::StartAt(offsets.log_start) };
+        let within_batch = request.log_end > begin && request.log_end <= offsets.log_start;
+        let is_empty = request.log_start == request.log_end;
+        let fits = is_empty && request.log_end <= offsets.log_end && !within_batch;
+        return if fits { accepted } else { SubscribeReply::StartAt(begin) };
     };
     match ctx.log.epochs().end_of(last, offsets.log_end) {
         Some(found) if found.epoch == last && found.end >= request.log_end => accepted,
         Some(found) => SubscribeReply::Diverging { epoch: found.epoch, end: found.end },
         // All that is here is newer than all that the follower has: nothing is shared above the log start.
-        None if request.log_end == offsets.log_start => accepted,
-        None => SubscribeReply::StartAt(offsets.log_start),
+        None if request.log_end == begin => accepted,
+        None => SubscribeReply::StartAt(begin),
     }
 }

@@ -215,6 +215,9 @@ pub struct FollowerSubscribe {
     pub durable_end: Offset,
     /// The newest leader epoch that its log knows.
     pub last_epoch: Option<LeaderEpoch>,
+    /// Where this log's first batch begins: at its log start, or below when records were deleted up to the midst of it. No
+    /// other log can begin within it.
+    pub first_batch: Offset,
 }
 
 /// How far a follower has come.

@@ -241,8 +241,10 @@ impl Follower {
 
     /// Committed records are given up only after an unclean election, or where they were never promised to survive (I6).
     fn may_cut(&mut self, ctx: &mut Context, to: Offset) -> bool {
-        let high_watermark = ctx.log.offsets().high_watermark;
-        if to >= high_watermark {
+        let offsets = ctx.log.offsets();
+        let high_watermark = offsets.high_watermark;
+        // An empty log has no record to give up.
+        if to >= high_watermark || offsets.log_start == offsets.log_end {
             return true;
         }
         let tolerated = ctx.settings.durability == Durability::Relaxed

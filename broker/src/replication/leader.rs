@@ -276,7 +276,8 @@ impl Reader {
                     shared: handle.shared().clone(),
                     reader,
                     epoch,
-                    next: from,
+                    // Below its start nothing is read; what is there comes with the batch that reaches over it.
+                    next: from.max(log_start),
                     sent_watermark: high_watermark,
                     sent_log_start: log_start,
                 };

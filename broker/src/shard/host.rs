@@ -353,9 +353,23 @@ impl Host {
             log_end: request.log_end,
             durable_end: request.durable_end,
             last_epoch: request.last_epoch,
+            first_batch: self.first_batch(request.log_end),
         });
         self.replies.insert(token, Reply::Subscribe(Box::new(request)));
         self.step(turn, event, Payload::default());
+    }
+
+    /// Where the first batch begins, as far as that matters to a follower whose log ends at `log_end`.
+    fn first_batch(&self, log_end: Offset) -> Offset {
+        let log_start = self.machine.offsets().log_start;
+        if log_end > log_start {
+            return log_start;
+        }
+        match self.reader.file_range(log_start, 1, self.log.log_end()) {
+            Ok(Some(range)) => range.first,
+            // Empty; or it can't be read, which the follower is told when it reads.
+            Ok(None) | Err(_) => log_start,
+        }
     }
 
     /// A follower's subscription ended.

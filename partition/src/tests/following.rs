@@ -205,3 +205,23 @@ fn the_same_leader_in_another_epoch_is_another_leader() {
     let effects = bench.step(assigned(state(Some(2), 11, 5, &[2])));
     assert_eq!(subscribed(&effects), Some((44, Some(7))), "B4");
 }
+
+#[test]
+fn an_empty_log_moves_back_to_where_the_leaders_first_batch_begins() {
+    let log = LocalLog {
+        log_start: at(12),
+        log_end: at(12),
+        durable_end: at(12),
+        high_watermark: at(12),
+        epochs: epochs(&[]),
+    };
+    let mut bench = Bench::on(log, Settings::new(1, LAG, Durability::Synced));
+    bench.step(assigned(state(Some(2), 9, 1, &[2])));
+    let effects = bench.step(Event::LeaderStartAt { leader_epoch: epoch(9), log_start: at(10) });
+    assert_eq!(effects[0], Effect::StartAt { offset: at(10) });
+    assert_eq!(subscribed(&effects), Some((10, None)));
+    bench.step(Event::LeaderWatermark { leader_epoch: epoch(9), high_watermark: at(40), log_start: at(12) });
+    assert!(appends(&bench.step(data(10, 15, &[(7, 10)]))));
+    bench.step(Event::LeaderWatermark { leader_epoch: epoch(9), high_watermark: at(40), log_start: at(12) });
+    assert_eq!(bench.machine.offsets().log_start, at(12));
+}

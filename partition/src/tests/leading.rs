@@ -267,3 +267,26 @@ fn the_feed_may_lag_behind_an_answer_of_the_controller() {
     assert_eq!(bench.step(assigned(state(Some(1), 5, 2, &[1, 2]))), []);
     assert_eq!(bench.machine.standing(), standing);
 }
+
+/// Records were deleted up to the midst of a batch: whoever begins anew gets the whole batch, or would never get the next.
+#[test]
+fn an_empty_follower_begins_with_the_whole_batch_that_the_log_start_lies_in() {
+    let log = LocalLog {
+        log_start: at(12),
+        log_end: at(44),
+        durable_end: at(44),
+        high_watermark: at(40),
+        epochs: epochs(&[(4, 12)]),
+    };
+    let mut bench = Bench::on(log, Settings::new(1, LAG, Durability::Synced));
+    bench.step(assigned(state(Some(1), 5, 1, &[1])));
+    bench.first_batch = Some(at(10));
+    let mut ask = |log_end| bench.subscribe(replica(2), 5, log_end, None).0;
+    assert_eq!(ask(0), SubscribeReply::StartAt(at(10)));
+    assert_eq!(ask(11), SubscribeReply::StartAt(at(10)));
+    assert_eq!(ask(12), SubscribeReply::StartAt(at(10)), "within the batch");
+    assert!(matches!(ask(10), SubscribeReply::Accepted { from, .. } if from == at(10)));
+    bench.first_batch = None;
+    assert_eq!(bench.subscribe(replica(2), 5, 10, None).0, SubscribeReply::StartAt(at(12)));
+    assert!(matches!(bench.subscribe(replica(2), 5, 12, None).0, SubscribeReply::Accepted { .. }));
+}

@@ -57,6 +57,8 @@ struct Bench {
     machine: Partition,
     now: Duration,
     tokens: u64,
+    /// Where the log's first batch begins, if not at its start.
+    first_batch: Option<Offset>,
 }
 
 impl Bench {
@@ -73,8 +75,12 @@ impl Bench {
             high_watermark: at(0),
             epochs: epochs(known),
         };
+        Self::on(log, settings)
+    }
+
+    fn on(log: LocalLog, settings: Settings) -> Self {
         let machine = Partition::new(replica(1), log, settings);
-        Self { machine, now: Duration::from_secs(100), tokens: 0 }
+        Self { machine, now: Duration::from_secs(100), tokens: 0, first_batch: None }
     }
 
     fn step(&mut self, event: Event) -> Vec<Effect> {
@@ -122,6 +128,7 @@ impl Bench {
             log_end: at(log_end),
             durable_end: at(log_end),
             last_epoch: last.map(epoch),
+            first_batch: self.first_batch.unwrap_or(self.machine.offsets().log_start),
         };
         let mut effects = self.step(Event::FollowerSubscribe(request));
         let place = effects.iter().position(|effect| matches!(effect, Effect::SubscribeReply { .. }));

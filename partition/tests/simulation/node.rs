@@ -260,6 +260,8 @@ impl World {
                     log_end,
                     durable_end,
                     last_epoch,
+                    // Nothing is ever deleted here up to the midst of a batch.
+                    first_batch: Offset::MAX,
                 };
                 self.open_stream(process, leader, request);
             }

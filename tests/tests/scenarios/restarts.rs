@@ -85,6 +85,32 @@ fn a_replaced_disk_of_a_leader_loses_nothing() {
     assert_replicas_agree(&mut cluster, "replaced disk", TOPIC, PARTITIONS);
 }
 
+/// Records were deleted up to the midst of a batch. Who lost its disk gets the whole batch, since nobody can have half of one,
+/// and everything behind it.
+#[test]
+fn a_replaced_disk_is_filled_from_a_log_that_begins_within_a_batch() {
+    let mut cluster = three("");
+    create(&cluster, TOPIC, 1, 3, &[]);
+    let lines: String = (0..50).map(|line| format!("line {line}\n")).collect();
+    // Each run of the command is one batch.
+    for _ in 0..3 {
+        cluster
+            .cli_with(&["produce", TOPIC, "--partition", "0", "--linger-ms", "300"], lines.as_bytes())
+            .ok();
+    }
+    wait_in_sync(&cluster, TOPIC, 1, 3);
+    cluster.cli(&["topics", "delete-records", TOPIC, "--partition", "0", "--before-offset", "20"]).ok();
+    let leader = cluster.leader(TOPIC, 0);
+    let other = cluster.ids().into_iter().find(|id| *id != leader).expect("there are three");
+    cluster.kill(other);
+    wipe(&cluster.log_dirs(other));
+    cluster.wait_isr(TOPIC, 0, 2);
+    cluster.spawn(other);
+    cluster.wait_ready();
+    wait_in_sync(&cluster, TOPIC, 1, 3);
+    assert_replicas_agree(&mut cluster, "log start within a batch", TOPIC, 1);
+}
+
 /// A broker whose disk was replaced comes back while the rest of the cluster is away: it must not lead with its empty log.
 #[test]
 fn an_empty_disk_never_leads_over_those_that_have_the_records() {
