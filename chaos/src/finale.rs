@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use crate::Fallible;
 use crate::cluster::Role;
 use crate::eyes::Seen;
-use crate::faults::Field;
+use crate::faults::{Field, Wound};
 use crate::load::{Load, LoadOptions, Topic, read_everything};
 use crate::replicas;
 use crate::scribe::Scribe;
@@ -85,7 +85,9 @@ fn lacks(field: &mut Field, load: &Load, healed_at: vltava_history::At) -> Vec<S
         Err(error) => lacks.push(format!("partitions can't be asked for: {error}")),
     }
     field.look_after_wounds();
-    lacks.extend(field.wounds.iter().map(|wound| format!("not made again: {wound:?}")));
+    // What rots unread may rot on.
+    let open = field.wounds.iter().filter(|wound| !matches!(wound, Wound::Rot { .. }));
+    lacks.extend(open.map(|wound| format!("not made again: {wound:?}")));
     let silent = load.pulse().silent_since(&load.topics, healed_at);
     lacks.extend(silent.iter().map(|topic| format!("{topic} acknowledged nothing on some partition since")));
     lacks
@@ -159,6 +161,12 @@ pub fn conclude(
     }
     for (node, line) in field.cluster.panics() {
         scribe.violation(&format!("node {node} panicked: {line}"));
+    }
+    for wound in std::mem::take(&mut field.wounds) {
+        if let Wound::Rot { node, rot } = wound {
+            scribe.say(&format!("taking back on node {node} what nobody has read: {}", rot.path.display()));
+            field.cluster.node_mut(node).disk.take_back(&rot)?;
+        }
     }
     Ok(compare(field, &topics, scribe))
 }

@@ -168,19 +168,26 @@ impl LossyFile {
         Ok(())
     }
 
-    /// Turns one bit of what is on the platter, as age does. Returns `false` for an empty file.
+    /// Turns one bit of what is on the platter, as age does. Returns what the byte is then; `None` where nothing is synced.
     ///
     /// # Errors
     /// When the backing file fails.
-    pub fn flip_bit(&mut self, at: u64, bit: u32) -> io::Result<bool> {
-        if at >= self.size.min(self.platter_size) || self.changed.contains_key(&(at / BLOCK)) {
-            return Ok(false);
+    pub fn flip_bit(&mut self, at: u64, bit: u32) -> io::Result<Option<u8>> {
+        if self.changed.contains_key(&(at / BLOCK)) || at >= self.platter_size {
+            return Ok(None);
         }
-        let mut byte = [0];
-        self.backing.read_exact_at(&mut byte, at)?;
-        byte[0] ^= 1 << (bit % 8);
-        self.backing.write_all_at(&byte, at)?;
-        Ok(true)
+        let Some(byte) = self.byte(at)? else { return Ok(None) };
+        let flipped = byte ^ (1 << (bit % 8));
+        self.backing.write_all_at(&[flipped], at)?;
+        Ok(Some(flipped))
+    }
+
+    /// One byte as programs see it.
+    ///
+    /// # Errors
+    /// When the backing file fails.
+    pub fn byte(&self, at: u64) -> io::Result<Option<u8>> {
+        Ok(self.read(at, 1)?.first().copied())
     }
 }
 

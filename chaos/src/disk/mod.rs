@@ -54,6 +54,19 @@ pub struct DiskCounts {
     pub refused: u64,
 }
 
+/// A bit that was turned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rot {
+    /// In which file.
+    pub path: PathBuf,
+    ino: u64,
+    /// In which byte.
+    pub at: u64,
+    /// Which bit.
+    pub bit: u32,
+    byte: u8,
+}
+
 struct State {
     tree: Tree,
     ailments: Ailments,
@@ -195,11 +208,11 @@ impl Disk {
         Ok(())
     }
 
-    /// Turns one bit of what has long been synced, in a file that `choose` likes. Nobody may have it open. Says which.
+    /// Turns one bit of what has long been synced, in a file that `choose` likes. Nobody may have it open.
     ///
     /// # Errors
     /// When the disk can't be unmounted and mounted again, or read.
-    pub fn flip_bit(&mut self, choose: impl Fn(&Path) -> bool, rng: &mut StdRng) -> Fallible<Option<String>> {
+    pub fn flip_bit(&mut self, choose: impl Fn(&Path) -> bool, rng: &mut StdRng) -> Fallible<Option<Rot>> {
         let Media::Lossy(disk) = &mut self.media else { return Ok(None) };
         disk.unmount()?;
         let mut flipped = None;
@@ -211,14 +224,41 @@ impl Disk {
                 let Ok(file) = state.tree.file(*ino) else { continue };
                 let at = rng.random_range(0..file.size().max(1));
                 let bit = rng.random_range(0..8);
-                if file.flip_bit(at, bit)? {
-                    flipped = Some(format!("bit {bit} of byte {at} of {}", path.display()));
+                if let Some(byte) = file.flip_bit(at, bit)? {
+                    flipped = Some(Rot { path: path.clone(), ino: ino.0, at, bit, byte });
                     break;
                 }
             }
         }
         disk.session = Some(mount(&self.path, &disk.shared)?);
         Ok(flipped)
+    }
+
+    /// Whether a bit that was turned still is.
+    ///
+    /// # Errors
+    /// When the disk can't be read.
+    pub fn has(&self, rot: &Rot) -> Fallible<bool> {
+        let Some(mut state) = self.state() else { return Ok(false) };
+        match state.tree.file(tree::Ino(rot.ino)) {
+            Ok(file) => Ok(file.byte(rot.at)? == Some(rot.byte)),
+            // The file is gone.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Turns a bit back that nobody has noticed. Nobody may have it open.
+    ///
+    /// # Errors
+    /// When the disk can't be unmounted and mounted again, or read.
+    pub fn take_back(&mut self, rot: &Rot) -> Fallible<()> {
+        let Media::Lossy(disk) = &mut self.media else { return Ok(()) };
+        disk.unmount()?;
+        if let Ok(file) = disk.shared.lock().tree.file(tree::Ino(rot.ino)) {
+            file.flip_bit(rot.at, rot.bit)?;
+        }
+        disk.session = Some(mount(&self.path, &disk.shared)?);
+        Ok(())
     }
 
     /// Copies what programs see into an ordinary directory, for whoever looks into a failure.

@@ -116,10 +116,15 @@ impl Fault for BitFlip {
         self.node = Some(node);
         field.cluster.kill(node)?;
         let flipped = field.cluster.node_mut(node).disk.flip_bit(is_segment, rng)?;
-        if flipped.is_some() {
-            field.wounds.push(Wound::Broker { node, seen: false });
-        }
-        Ok(Some(Struck::new(vec![node], flipped.unwrap_or_else(|| "nothing to flip".to_owned()))))
+        let detail = match flipped {
+            Some(rot) => {
+                let detail = format!("bit {} of byte {} of {}", rot.bit, rot.at, rot.path.display());
+                field.wounds.push(Wound::Rot { node, rot });
+                detail
+            }
+            None => "nothing to flip".to_owned(),
+        };
+        Ok(Some(Struck::new(vec![node], detail)))
     }
 
     fn heal(&mut self, field: &mut Field, _: &mut StdRng) -> Fallible<()> {

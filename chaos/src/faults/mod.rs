@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 
 use crate::Fallible;
 use crate::cluster::{Cluster, Death, Role};
-use crate::disk::pick;
+use crate::disk::{Rot, pick};
 use crate::eyes::{Eyes, Seen};
 
 /// What a fault did.
@@ -115,6 +115,13 @@ pub enum Wound {
         /// Whether its absence has been seen since: before that, metadata may be older than the wound.
         seen: bool,
     },
+    /// A bit of a broker's disk turned over. Until it is noticed nobody knows, and nothing else of a broker may be lost.
+    Rot {
+        /// Whose.
+        node: u32,
+        /// Which.
+        rot: Rot,
+    },
     /// A controller's vote is gone.
     Controller {
         /// Whose.
@@ -183,7 +190,7 @@ impl Field {
     /// Whether something of this role is gone for ever and was not made again yet.
     pub fn is_wounded(&self, role: Role) -> bool {
         self.wounds.iter().any(|wound| match wound {
-            Wound::Broker { .. } => role == Role::Broker,
+            Wound::Broker { .. } | Wound::Rot { .. } => role == Role::Broker,
             Wound::Controller { .. } => role == Role::Controller,
         })
     }
@@ -241,6 +248,10 @@ impl Field {
                 let Ok(partitions) = &partitions else { return true };
                 *seen |= partitions.iter().any(|p| p.replicas.contains(node) && !p.isr.contains(node));
                 !(*seen && partitions.iter().all(Seen::is_whole))
+            }
+            Wound::Rot { node, rot } => {
+                let there = self.cluster.node(*node).disk.has(rot).unwrap_or(true);
+                there || !partitions.as_ref().is_ok_and(|all| all.iter().all(Seen::is_whole))
             }
             Wound::Controller { replaced, .. } => {
                 let caught_up = quorum.as_ref().is_ok_and(|quorum| {
