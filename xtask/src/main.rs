@@ -85,8 +85,7 @@ fn crash(root: &Path) -> Option<String> {
 /// Becomes another tool, built in its profile; returns what went wrong when it can't.
 fn tool(root: &Path, profile: &str, name: &str) -> String {
     let mut build = Command::new(env!("CARGO"));
-    let built =
-        build.current_dir(root).args(["build", "--profile", profile, "--quiet", "-p", name]).status();
+    let built = build.current_dir(root).args(["build", "--profile", profile, "--quiet", "-p", name]).status();
     if !built.is_ok_and(|status| status.success()) {
         return format!("{name} does not build");
     }
