@@ -48,6 +48,7 @@ fn run_one(plan: run::Plan) -> ExitCode {
         before(panic);
         std::process::exit(101);
     }));
+    entropy::stay_on_this_processor();
     entropy::take_over(plan.seed);
     let began = entropy::real_time();
     let outcome = run::run(plan);

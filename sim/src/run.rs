@@ -128,8 +128,10 @@ fn judge(load: &Load, problems: &mut Vec<String>) -> String {
         Err(error) => problems.push(format!("the history can not be read: {error}")),
     }
     let verdict = check::check_events(&events, check::Options::default());
-    for violation in verdict.violations.told() {
-        problems.push(format!("{violation:?}"));
+    for violation in verdict.violations.told().iter().take(5) {
+        let kind = violation.kind;
+        problems
+            .push(format!("{kind:?} at {}: {}; {:?}", violation.place, violation.text, violation.operations));
     }
     format!("{:?}, {} events", verdict.judgement(), verdict.counts.events)
 }
