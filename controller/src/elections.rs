@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use vltava_metadata::{DamagedReplica, LeaderRecovery, PartitionImage};
 use vltava_model::NodeId;
+use vltava_model::seeded::{SeededBug, seeded};
 
 /// Whether a replica that lacks committed records may lead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -195,7 +196,8 @@ impl<'a> PartitionChange<'a> {
         if after == *self.before && !found_damaged {
             return None;
         }
-        if after.leader != self.before.leader || found_damaged {
+        let is_other = after.leader != self.before.leader || found_damaged;
+        if is_other && !seeded(SeededBug::KeepsLeaderEpoch) {
             after.leader_epoch = after.leader_epoch.next();
         }
         after.partition_epoch = after.partition_epoch.next();
@@ -227,6 +229,9 @@ impl<'a> PartitionChange<'a> {
             && let Some(leader) = last_leader
         {
             return Elected::Unclean(leader);
+        }
+        if seeded(SeededBug::ElectsOutOfSync) {
+            return in_order().find(may_lead).map_or(Elected::Nobody, Elected::Clean);
         }
         match self.rules.unclean {
             Unclean::Forbidden => Elected::Nobody,

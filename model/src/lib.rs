@@ -9,6 +9,7 @@
 //! | [`batch`] | record batches, byte for byte Kafka's format 2: checked, read, built, compressed |
 //! | [`epochs`] | where each leader epoch begins in a log |
 //! | [`configs`] | what can be configured of topics and the cluster, and which value holds |
+//! | [`seeded`] | known bugs that can be put back in, to see whether the tests find them |
 //! | [`topic_name`] | which names a topic may have |
 //! | [`error`] | every error that a client can see, with what to do about it |
 
@@ -17,6 +18,7 @@ pub mod configs;
 pub mod epochs;
 pub mod error;
 pub mod ids;
+pub mod seeded;
 pub mod topic_name;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
 use crate::context::Context;
@@ -55,6 +56,10 @@ impl Follower {
             agreement: Agreement::Unknown,
             reported: Offset::ZERO,
         };
+        if seeded(SeededBug::TruncatesToWatermark) {
+            follower.truncate(ctx, ctx.log.offsets().high_watermark);
+            return follower;
+        }
         follower.subscribe(ctx);
         follower
     }
@@ -125,7 +130,8 @@ impl Follower {
         watermark: Offset,
         log_start: Offset,
     ) {
-        if epoch != self.epoch || self.phase == Phase::Halted {
+        let is_old = epoch != self.epoch && !seeded(SeededBug::BelievesZombieLeader);
+        if is_old || self.phase == Phase::Halted {
             return;
         }
         self.phase = Phase::Following;
@@ -135,7 +141,10 @@ impl Follower {
     }
 
     pub(crate) fn data(&mut self, ctx: &mut Context, data: &LeaderData) {
-        if data.leader_epoch != self.epoch || self.phase != Phase::Following {
+        let is_old = data.leader_epoch != self.epoch && !seeded(SeededBug::BelievesZombieLeader);
+        let agrees = self.phase == Phase::Following
+            || (seeded(SeededBug::TakesDataBeforeAgreement) && self.phase != Phase::Halted);
+        if is_old || !agrees {
             return;
         }
         let log_end = ctx.log.offsets().log_end;

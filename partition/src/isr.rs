@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{BrokerEpoch, ErrorCode, NodeId, PartitionEpoch};
 
 use crate::event::{PartitionState, ProposalId};
@@ -112,6 +113,7 @@ impl Isr {
     /// Whether a replica belongs to the maximal ISR: a member as committed, or by the change under way.
     pub(crate) fn may_contain(&self, node: NodeId) -> bool {
         let joins = match &self.state {
+            IsrState::Expanding(_) if seeded(SeededBug::ForgetsJoiningMembers) => false,
             IsrState::Expanding(change) => change.wanted.iter().any(|(joining, _)| *joining == node),
             IsrState::Stable | IsrState::Shrinking(_) => false,
         };
@@ -151,6 +153,7 @@ impl Isr {
         let Some(change) = self.change() else { return false };
         match change.attempt {
             Attempt::Paused { until } => now >= until,
+            Attempt::Sent { .. } if seeded(SeededBug::NeverProposesAgain) => false,
             Attempt::Sent { at, .. } if now.since(at) >= timeout => {
                 change.unanswered = Some(at);
                 change.attempt = Attempt::Paused { until: now };
@@ -179,7 +182,10 @@ impl Isr {
             return;
         }
         match class(code) {
-            Failure::Refused if change.unanswered.is_none_or(|sent| now.since(sent) >= timeout) => {
+            Failure::Refused
+                if seeded(SeededBug::ForgetsUnansweredChange)
+                    || change.unanswered.is_none_or(|sent| now.since(sent) >= timeout) =>
+            {
                 self.state = IsrState::Stable;
                 self.quiet_until = now.after(pause);
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
 use crate::ack_queue::{AckQueue, Waiting};
@@ -39,8 +40,10 @@ impl Leader {
         let state = &ctx.assignment.state;
         let (epoch, start) = (state.leader_epoch, ctx.log.offsets().log_end);
         let isr = Isr::new(state, ctx.now);
-        ctx.log.begin_epoch(epoch);
-        ctx.emit(Effect::AssignEpoch { epoch, start });
+        if !seeded(SeededBug::BeginsWithoutEpoch) {
+            ctx.log.begin_epoch(epoch);
+            ctx.emit(Effect::AssignEpoch { epoch, start });
+        }
         let mut leader = Self {
             epoch,
             epoch_start: start,
@@ -111,7 +114,8 @@ impl Leader {
             let remote =
                 self.remotes.entry(node).or_insert_with(|| RemoteReplica::new(in_sync.then_some(ctx.now)));
             let known = remote.identity().map(|identity| identity.broker_epoch);
-            if known.is_some_and(|known| ctx.eligible(node).is_some_and(|registered| registered > known)) {
+            let is_new = |known| ctx.eligible(node).is_some_and(|registered| registered > known);
+            if known.is_some_and(is_new) && !seeded(SeededBug::JoinsUnderUnseenRegistration) {
                 drop_follower(ctx, node, remote);
                 remote.forget();
             }
@@ -197,7 +201,9 @@ impl Leader {
             Err(code) => SubscribeReply::Refused(code),
             Ok(()) => compare_logs(ctx, request),
         };
-        let agreed = matches!(reply, SubscribeReply::Accepted { .. });
+        let agreed = matches!(reply, SubscribeReply::Accepted { .. })
+            || (seeded(SeededBug::CountsDivergingFollowers)
+                && matches!(reply, SubscribeReply::Diverging { .. }));
         if agreed && let Some(remote) = self.remotes.get_mut(&request.follower.node) {
             drop_follower(ctx, request.follower.node, remote);
             remote.subscribe(request.follower, request.token, ctx.log.offsets().log_end, ctx.now);
@@ -218,7 +224,7 @@ impl Leader {
     }
 
     fn admit_follower(&self, ctx: &Context, request: &FollowerSubscribe) -> Result<(), ErrorCode> {
-        if request.leader_epoch < self.epoch {
+        if request.leader_epoch < self.epoch && !seeded(SeededBug::CountsFollowersOfOldEpochs) {
             return Err(ErrorCode::FencedLeaderEpoch);
         }
         if request.leader_epoch > self.epoch {
@@ -234,7 +240,7 @@ impl Leader {
     }
 
     pub(crate) fn progress(&mut self, ctx: &mut Context, report: &FollowerProgress) {
-        if report.leader_epoch != self.epoch {
+        if report.leader_epoch != self.epoch && !seeded(SeededBug::CountsFollowersOfOldEpochs) {
             return;
         }
         let Some(remote) = self.remotes.get_mut(&report.follower.node) else { return };
@@ -313,7 +319,7 @@ impl Leader {
     }
 
     fn replicated_by_all(&self, ctx: &Context) -> Option<Offset> {
-        if self.may_not_commit(ctx) {
+        if self.may_not_commit(ctx) && !seeded(SeededBug::CommitsBelowMinIsr) {
             return None;
         }
         let mut least = ctx.log.offsets().replicated(ctx.durability());
@@ -336,7 +342,11 @@ impl Leader {
 
     fn complete(&mut self, ctx: &mut Context) {
         let offsets = *ctx.log.offsets();
-        while let Some(waiting) = self.uncommitted.pop_reached(offsets.high_watermark) {
+        let committed = match seeded(SeededBug::AcksBeforeReplication) {
+            true => offsets.durable_end,
+            false => offsets.high_watermark,
+        };
+        while let Some(waiting) = self.uncommitted.pop_reached(committed) {
             ctx.acknowledge(waiting.token, waiting.base_offset);
         }
         while let Some(waiting) = self.unsynced.pop_reached(offsets.durable_end) {

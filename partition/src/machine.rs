@@ -1,5 +1,6 @@
 //! One replica of one partition: takes each event to the role that it concerns.
 
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{BrokerEpoch, ErrorCode, NodeId, Offset};
 
 use crate::context::Context;
@@ -76,6 +77,7 @@ impl Partition {
                     Role::Idle | Role::Failed => {}
                 });
             }
+            Event::StorageFailed if seeded(SeededBug::GoesOnAfterFailure) => {}
             Event::StorageFailed => self.storage_failed(now, effects),
             Event::IsrAnswered { proposal, outcome } => self.isr_answered(proposal, outcome, now, effects),
             Event::LogStartMoved { log_start } => self.log.advance_start(log_start),
@@ -279,7 +281,11 @@ impl Partition {
         self.with_role(now, effects, |ctx, _| {
             let offsets = *ctx.log.offsets();
             let to = before.unwrap_or(offsets.high_watermark);
-            if to > offsets.high_watermark {
+            let deletable = match seeded(SeededBug::DeletesUncommitted) {
+                true => offsets.log_end,
+                false => offsets.high_watermark,
+            };
+            if to > deletable {
                 ctx.refuse(token, ErrorCode::OffsetOutOfRange);
                 return;
             }

@@ -3,6 +3,7 @@
 //! It does not decide who is in the ISR: the controller does, and until it has, [`crate::isr`] keeps what may be true.
 
 use vltava_model::NodeId;
+use vltava_model::seeded::{SeededBug, seeded};
 
 use crate::context::Context;
 use crate::effect::Effect;
@@ -15,7 +16,8 @@ impl Leader {
     /// Whether only its log's end can keep a follower out of the ISR (B9, B10).
     pub(crate) fn may_join(&self, ctx: &Context, node: NodeId, remote: &RemoteReplica) -> bool {
         let seen = remote.identity().map(|identity| identity.broker_epoch);
-        seen.is_some() && seen == ctx.eligible(node) && remote.subscription().is_some()
+        let is_current = seen == ctx.eligible(node) || seeded(SeededBug::JoinsUnderUnseenRegistration);
+        seen.is_some() && is_current && remote.subscription().is_some()
     }
 
     /// Proposes the next change of the ISR, or the last one again.
@@ -72,7 +74,11 @@ impl Leader {
     /// Whether a follower has all that may be committed: the watermark alone says too little while it is older than this
     /// leadership (I9, B6).
     fn has_enough(&self, ctx: &Context, remote: &RemoteReplica) -> bool {
-        let enough = ctx.log.offsets().high_watermark.max(self.epoch_start());
+        let enough = ctx.log.offsets().high_watermark;
+        let enough = match seeded(SeededBug::JoinsAtOldWatermark) {
+            true => enough,
+            false => enough.max(self.epoch_start()),
+        };
         remote.replicated(ctx.durability()).is_some_and(|end| end >= enough)
     }
 
@@ -81,6 +87,7 @@ impl Leader {
         let mut members = vec![(ctx.local.node, ctx.local.broker_epoch)];
         for (node, remote) in self.remotes.iter().filter(|(node, remote)| belongs(**node, remote)) {
             let seen = remote.identity().map(|identity| identity.broker_epoch);
+            let seen = seen.filter(|_| !seeded(SeededBug::JoinsUnderUnseenRegistration));
             members.extend(seen.or(ctx.eligible(*node)).map(|epoch| (*node, epoch)));
         }
         members

@@ -3,6 +3,7 @@
 //! Knows no roles: who may move what is decided elsewhere.
 
 use vltava_model::epochs::LeaderEpochs;
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{LeaderEpoch, Offset};
 
 use crate::event::{Durability, LocalLog};
@@ -45,8 +46,8 @@ impl Offsets {
     /// Up to where this log counts as replicated.
     pub(crate) fn replicated(&self, durability: Durability) -> Offset {
         match durability {
-            Durability::Synced => self.durable_end,
-            Durability::Relaxed => self.log_end,
+            Durability::Synced if !seeded(SeededBug::AcksBeforeSync) => self.durable_end,
+            Durability::Synced | Durability::Relaxed => self.log_end,
         }
     }
 }
@@ -151,7 +152,9 @@ impl LogState {
 
     /// `false` when nothing new was said: what was synced was cut off since.
     pub(crate) fn durable(&mut self, up_to: LogPosition) -> bool {
-        if up_to.generation != self.generation || up_to.end <= self.offsets.durable_end {
+        let is_of_this_log =
+            up_to.generation == self.generation || seeded(SeededBug::TrustsSyncsOfCutRecords);
+        if !is_of_this_log || up_to.end <= self.offsets.durable_end {
             return false;
         }
         assert!(up_to.end <= self.offsets.log_end, "more was synced than appended: {up_to:?}");

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use vltava_model::Offset;
+use vltava_model::seeded::{SeededBug, seeded};
 
 use crate::event::{Durability, ReplicaIdentity, Token};
 use crate::time::Time;
@@ -19,8 +20,8 @@ pub(crate) struct Progress {
 impl Progress {
     fn replicated(&self, durability: Durability) -> Offset {
         match durability {
-            Durability::Synced => self.durable_end,
-            Durability::Relaxed => self.log_end,
+            Durability::Synced if !seeded(SeededBug::AcksBeforeSync) => self.durable_end,
+            Durability::Synced | Durability::Relaxed => self.log_end,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod dependencies;
 mod fuzz;
 mod layers;
+mod mutants;
 mod tidy;
 
 use std::fs;
@@ -19,6 +20,7 @@ cargo xtask <chore>
   check    all three
   crash    crash and damage Raft logs, and count what is lost: --states N --trials N --log wal|sled|both --seed N
   chaos    break a cluster of real processes and check what it promised; `cargo xtask chaos --help`
+  mutants  put known bugs back in and look whether the tests find them; `--list` names them
   sim      run a whole cluster on simulated time, network and disk; `cargo xtask sim --help`
   docs     write the documents that are made from the code
   fuzz     give every decoder bytes that it must survive: --minutes M (for each), --target T, --disks-only, --merge";
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "check" => {
             [layers::check, tidy::check, dependencies::check].iter().flat_map(|check| check(&root)).collect()
         }
+        "mutants" => mutants::run(&root, std::env::args().skip(2)),
         "docs" => write_docs(&root),
         "crash" => crash(&root).into_iter().collect(),
         "chaos" => vec![tool(&root, "release", "vltava-chaos")],

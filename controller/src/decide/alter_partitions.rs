@@ -4,6 +4,7 @@
 //! Errors tell the leader what to do: ask whom leads now, read the partition anew, wait, or ask another controller.
 
 use vltava_metadata::{BrokerState, LeaderRecovery, PartitionImage, record};
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{
     BrokerEpoch, ErrorCode, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId, TopicPartition,
 };
@@ -146,11 +147,12 @@ fn check_epochs(
             format!("broker {node} does not lead the partition"),
         ));
     }
-    if partition_epoch == image.partition_epoch {
+    if partition_epoch == image.partition_epoch || seeded(SeededBug::IgnoresPartitionEpoch) {
         return Ok(Freshness::Current);
     }
     let same_members = isr.len() == image.isr.len() && isr.iter().all(|member| image.isr.contains(member));
-    if same_members && recovery == image.leader_recovery {
+    let is_known = same_members && !seeded(SeededBug::RefusesRepeatedChange);
+    if is_known && recovery == image.leader_recovery {
         return Ok(Freshness::DoneBefore);
     }
     Err(Refusal::new(
@@ -199,7 +201,8 @@ fn check_eligible(
             Err(Refusal::new(ErrorCode::IneligibleReplica, format!("broker {id} cannot be in sync: {why}")))
         };
         let Some(broker) = view.image.broker(id) else { return ineligible("it is not registered") };
-        if broker.broker_epoch != BrokerEpoch::new(member.broker_epoch) {
+        let seen = BrokerEpoch::new(member.broker_epoch);
+        if broker.broker_epoch != seen && !seeded(SeededBug::AdmitsOldRegistrations) {
             return ineligible("it registered anew since the leader heard of it");
         }
         if !broker.serves_directory(image.directory_of(id)) {
@@ -211,6 +214,7 @@ fn check_eligible(
         match broker.state {
             BrokerState::Active => {}
             BrokerState::ShuttingDown if id == node => {}
+            BrokerState::Fenced if seeded(SeededBug::AdmitsFencedMembers) => {}
             BrokerState::Fenced => return ineligible("it is fenced"),
             BrokerState::ShuttingDown => return ineligible("it is shutting down"),
         }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use vltava_metadata::{BrokerImage, BrokerState, Endpoint, record};
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, ErrorCode, IncarnationId, MetadataOffset, NodeId};
 use vltava_proto::v1::RegisterBroker;
 
@@ -89,10 +90,12 @@ pub fn decide(view: &View, request: &RegisterBroker) -> Result<Decision<Registra
 /// whose directory was never told is taken for lost when any directory is.
 fn fate(held: &Held, wanted: &BrokerImage, predecessor: Predecessor, lost_one: bool) -> Fate {
     match held.image.directory_of(wanted.node_id) {
-        None if lost_one => Fate::Doubted(Doubt::IsEmpty),
+        None if lost_one && !seeded(SeededBug::KeepsWipedReplicasEligible) => Fate::Doubted(Doubt::IsEmpty),
         _ => match (predecessor, held.rules.crash) {
-            (Predecessor::Crashed, CrashSafety::Relaxed) => Fate::Doubted(Doubt::MayLackRecords),
-            (Predecessor::Crashed, CrashSafety::Synced) | (Predecessor::Clean, _) => Fate::Leaves,
+            (Predecessor::Crashed, CrashSafety::Relaxed) if !seeded(SeededBug::TrustsUncleanRestart) => {
+                Fate::Doubted(Doubt::MayLackRecords)
+            }
+            (Predecessor::Crashed | Predecessor::Clean, _) => Fate::Leaves,
         },
     }
 }
@@ -105,16 +108,14 @@ fn resume(
     cluster: ClusterId,
 ) -> Decision<Registration> {
     // Directories stay as they are: what failed since is in the heartbeats, and only a new process brings one back.
-    let (broker_epoch, state, directories) = (known.broker_epoch, known.state, known.directories.clone());
+    let (mut broker_epoch, state, directories) = (known.broker_epoch, known.state, known.directories.clone());
+    if seeded(SeededBug::RenewsEpochOfSameProcess) {
+        broker_epoch = BrokerEpoch::new(offset_after(view, 0).get());
+    }
     let now = BrokerImage { broker_epoch, state, directories, ..wanted };
     let records = if now == **known { Vec::new() } else { vec![record::broker(&now)] };
     let caught_up_at = offset_after(view, records.len());
-    let response = Registration {
-        incarnation: known.incarnation,
-        broker_epoch: known.broker_epoch,
-        cluster,
-        caught_up_at,
-    };
+    let response = Registration { incarnation: known.incarnation, broker_epoch, cluster, caught_up_at };
     Decision { records, response }
 }
 

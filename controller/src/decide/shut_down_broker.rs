@@ -5,6 +5,7 @@
 //! now, as they would when it stops.
 
 use vltava_metadata::{BrokerState, PartitionImage, record};
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{ErrorCode, NodeId};
 
 use super::departure::{Fate, Held, depart, held_by};
@@ -35,7 +36,8 @@ pub fn decide(view: &View, node: NodeId) -> Result<Decision<Farewell>, Refusal> 
         let image = held.image;
         image.leader == Some(node) && image.isr == [node] && others_may_lead(view, node, image)
     };
-    let response = match held_by(*view, node).any(|held| waits(&held)) {
+    let must_wait = held_by(*view, node).any(|held| waits(&held)) && !seeded(SeededBug::LetsLeadersStop);
+    let response = match must_wait {
         true => Farewell::NotYet,
         false => Farewell::MayStop,
     };

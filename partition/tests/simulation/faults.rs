@@ -9,7 +9,7 @@ use vltava_partition::{Acks, AwaitCommitted, Event, Produce, Standing, Token};
 use crate::disk::{Crash, Disk};
 use crate::node::Request;
 use crate::oracle::Checked;
-use crate::world::{Happening, MS, Micros, World};
+use crate::world::{Happening, MS, Micros, Process, World};
 
 /// How bad the world is.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Faults {
     pub lateness: f64,
     /// How often a controller answers that was deposed and does not know.
     pub stale_controller: f64,
+    /// How often a proposal is refused, and executed late all the same.
+    pub detours: f64,
     /// Whose requests do not reach the controller.
     pub cut_off: Vec<NodeId>,
     pub slow_disk: Option<NodeId>,
@@ -40,6 +42,7 @@ impl Faults {
             duplication: *[0.0, 0.02, 0.1].choose(rng).expect("three"),
             lateness: *[0.0, 0.2, 0.9].choose(rng).expect("three"),
             stale_controller: *[0.0, 0.05, 0.4].choose(rng).expect("three"),
+            detours: *[0.0, 0.0, 0.2].choose(rng).expect("three"),
             cut_off: Vec::new(),
             slow_disk: None,
         }
@@ -59,6 +62,7 @@ impl World {
         let every = self.faults.every;
         self.later(2 * every, Happening::Fault);
         let node = self.any_node();
+        let leader = self.controller.now().state.leader;
         match self.rng.random_range(0..100) {
             0..25 => self.crash_and_restart(node),
             25..33 => self.wipe(node),
@@ -79,7 +83,11 @@ impl World {
             66..74 => self.later(1, Happening::Fence(node)),
             74..84 => {
                 self.controller.prefer(node);
-                return self.metadata_changed();
+                self.metadata_changed()?;
+                // There and back again, so that what was sent in an epoch is heard by the same leader in another.
+                if let Some(before) = leader.filter(|_| self.rng.random_bool(0.5)) {
+                    self.later(100 * MS, Happening::Prefer(before));
+                }
             }
             84..88 => self.faults.slow_disk = Some(node).filter(|_| self.rng.random_bool(0.5)),
             88..92 => {
@@ -89,9 +97,7 @@ impl World {
                 }
             }
             92..95 => {
-                self.step(node, Event::StorageFailed, Vec::new())?;
-                self.later(50 * MS, Happening::Fence(node));
-                self.crash_and_restart(node);
+                self.fail_disk(node)?;
             }
             _ => return self.delete_records(node),
         }
@@ -107,6 +113,22 @@ impl World {
         self.crash(node, how);
         let away = *[10 * MS, 200 * MS, 1_500 * MS].choose(&mut self.rng).expect("three");
         self.later(away, Happening::Start(node));
+    }
+
+    /// A write or sync fails; the process lives on for a while and may do nothing with that disk any more.
+    fn fail_disk(&mut self, node: NodeId) -> Checked {
+        let Some(process) = self.nodes[&node].process() else { return Ok(()) };
+        self.nodes.get_mut(&node).expect("known").disk_failed = true;
+        self.step(node, Event::StorageFailed, Vec::new())?;
+        self.later(50 * MS, Happening::Fence(node));
+        self.later(400 * MS, Happening::End(process));
+        Ok(())
+    }
+
+    /// The process notices that it cannot go on, and is started anew.
+    pub fn end(&mut self, process: Process) {
+        self.crash(process.node, Crash::Kill);
+        self.later(200 * MS, Happening::Start(process.node));
     }
 
     fn loses_nothing_in_a_power_cut(&self) -> bool {
@@ -149,7 +171,11 @@ impl World {
         let token = self.request(node, Vec::new(), Acks::None);
         let Some(token) = token else { return Ok(()) };
         let offsets = self.nodes[&node].machine.as_ref().expect("it runs").offsets();
-        let (from, to) = (offsets.log_start.get(), offsets.high_watermark.get());
+        let (from, mut to) = (offsets.log_start.get(), offsets.high_watermark.get());
+        // Also what is not committed, which must be refused.
+        if self.rng.random_bool(0.2) {
+            to = offsets.log_end.get();
+        }
         let before = if self.rng.random_bool(0.1) {
             None
         } else {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use rand::RngExt;
-use vltava_model::{BrokerEpoch, DirectoryId, LeaderEpoch, NodeId, Offset};
+use vltava_model::{BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset};
 use vltava_partition::{
-    Acked, Acks, Durability, Effect, Event, FollowerSubscribe, LeaderData, LocalLog, LogPosition, Partition,
-    ProposalId, ReplicaIdentity, Standing, SubscribeReply, Token,
+    Acked, Acks, Durability, Effect, Event, FollowerSubscribe, IsrOutcome, LeaderData, LocalLog, LogPosition,
+    Partition, ProposalId, ReplicaIdentity, Standing, SubscribeReply, Token,
 };
 
 use crate::controller::AlterIsr;
@@ -48,6 +48,8 @@ pub struct Node {
     pub asked: BTreeMap<Token, StreamId>,
     pub subscribers: BTreeMap<Token, Subscriber>,
     pub requests: BTreeMap<Token, Request>,
+    /// A write or sync of this process failed: nothing that is written from then on counts.
+    pub disk_failed: bool,
 }
 
 impl Node {
@@ -67,6 +69,7 @@ impl Node {
             asked: BTreeMap::new(),
             subscribers: BTreeMap::new(),
             requests: BTreeMap::new(),
+            disk_failed: false,
         }
     }
 
@@ -83,6 +86,7 @@ impl Node {
         self.asked.clear();
         self.subscribers.clear();
         self.requests.clear();
+        self.disk_failed = false;
     }
 }
 
@@ -298,8 +302,29 @@ impl World {
             let slow = self.faults.are_on && self.rng.random_bool(0.1);
             let within = if slow { PROPOSAL_LIFETIME } else { 60 * MS };
             let sent = self.now;
-            self.later(within, Happening::AlterIsr { process, proposal, request, sent });
+            if self.faults.are_on && self.rng.random_bool(self.faults.detours) {
+                self.detour(process, proposal, &request);
+            } else {
+                self.later(within, Happening::AlterIsr { process, proposal, request, sent });
+            }
         }
+    }
+
+    /// A proposal goes to a controller that was deposed: it says so at once, and yet the proposal is executed, as late as
+    /// can be. Meanwhile its members lose their sessions for a moment, and some cannot be reached.
+    fn detour(&mut self, process: Process, proposal: ProposalId, request: &AlterIsr) {
+        let outcome = IsrOutcome::Failed(ErrorCode::NotController);
+        self.later(10 * MS, Happening::IsrAnswered { process, proposal, outcome });
+        let at = self.now + self.rng.random_range(PROPOSAL_LIFETIME / 2..PROPOSAL_LIFETIME);
+        let (sent, request) = (self.now, request.clone());
+        let isr = self.controller.now().state.isr.clone();
+        for (member, _) in request.isr.iter().filter(|(member, _)| !isr.contains(member)) {
+            self.later(10 * MS, Happening::Fence(*member));
+            if self.rng.random_bool(0.7) {
+                self.network.blocked.push((process.node, *member));
+            }
+        }
+        self.at(at, Happening::AlterIsr { process, proposal, request, sent });
     }
 
     fn streams_of(&self, id: NodeId) -> Vec<StreamId> {
@@ -307,6 +332,9 @@ impl World {
     }
 
     fn append(&mut self, id: NodeId, base: Offset, records: Vec<Record>) -> Checked {
+        if self.nodes[&id].disk_failed {
+            return Err(format!("I38: {id} appends at {base} though its storage failed"));
+        }
         assert_eq!(self.nodes[&id].disk.written.end(), base, "appended at the log end");
         for (index, record) in records.iter().enumerate() {
             self.oracle.appended(Offset::new(base.get() + index as u64), *record)?;
@@ -373,7 +401,7 @@ impl World {
         let node = &self.nodes[&id];
         let (Some(process), ops) = (node.process(), node.disk.unsynced()) else { return };
         let idle = self.setup.settings.durability == Durability::Relaxed && self.rng.random_bool(0.95);
-        if node.syncing || ops == 0 || idle {
+        if node.syncing || ops == 0 || idle || node.disk_failed {
             return;
         }
         let stalled = self.faults.slow_disk == Some(id);
@@ -409,6 +437,9 @@ impl World {
         let Some(request) = self.node(id).requests.remove(&token) else {
             return Err(format!("{token:?} is answered twice"));
         };
+        if result.is_some() && self.nodes[&id].disk_failed {
+            return Err(format!("I38: {id} acknowledges {token:?} though its storage failed"));
+        }
         let Some(acked) = result.filter(|_| request.acks == Acks::All) else { return Ok(()) };
         let settings = &self.setup.settings;
         let enough = (settings.min_insync as usize).min(self.setup.replicas.len());

@@ -21,6 +21,9 @@ pub type Micros = u64;
 
 pub const MS: Micros = 1_000;
 
+/// More than this happens in no run: far above what the busiest seeds need.
+const HAPPENINGS_MAX: u64 = 1_000_000;
+
 /// For how long a request of a leader may wait for a controller; a leader relies on it.
 pub const PROPOSAL_LIFETIME: Micros = 480 * MS;
 
@@ -46,6 +49,8 @@ pub enum Happening {
     Synced { process: Process, ops: usize },
     /// The machine wanted to be woken.
     Tick(Process),
+    /// It ends, after its disk failed.
+    End(Process),
     /// A message arrives.
     Message { stream: StreamId, message: Message },
     /// The follower's end of a stream notices that it is gone.
@@ -58,6 +63,8 @@ pub enum Happening {
     IsrAnswered { process: Process, proposal: ProposalId, outcome: IsrOutcome },
     /// A client sends something.
     Client,
+    /// The leadership moves, if it can.
+    Prefer(NodeId),
     /// Something breaks.
     Fault,
 }
@@ -169,6 +176,11 @@ impl World {
             self.queue.pop();
             self.now = at;
             self.happened += 1;
+            if self.happened > HAPPENINGS_MAX {
+                return Err(format!(
+                    "{HAPPENINGS_MAX} happenings, and no end: something goes round in circles"
+                ));
+            }
             let happening = self.waiting.remove(&number).expect("every place in the queue has its happening");
             self.digest(&happening);
             self.happen(happening)?;
@@ -205,6 +217,10 @@ impl World {
                 }
                 Ok(())
             }
+            Happening::Prefer(node) => {
+                self.controller.prefer(node);
+                self.metadata_changed()
+            }
             Happening::Message { stream, message } => self.message(stream, message),
             Happening::AlterIsr { process, proposal, request, sent } => {
                 self.alter_isr(process, proposal, request, sent)
@@ -213,11 +229,16 @@ impl World {
             | Happening::Unfence(process)
             | Happening::Synced { process, .. }
             | Happening::Tick(process)
+            | Happening::End(process)
             | Happening::StreamLost { process, .. }
             | Happening::FollowerGone { process, .. }
             | Happening::IsrAnswered { process, .. }
                 if !self.lives(process) =>
             {
+                Ok(())
+            }
+            Happening::End(process) => {
+                self.end(process);
                 Ok(())
             }
             Happening::Metadata(process) => self.metadata(process),
