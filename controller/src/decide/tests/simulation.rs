@@ -65,6 +65,8 @@ struct History {
     deleted: BTreeSet<TopicId>,
     epochs: BTreeMap<IncarnationId, BrokerEpoch>,
     partitions: BTreeMap<TopicPartition, PartitionImage>,
+    /// Whom a leader has just found to be in sync.
+    in_sync: Vec<NodeId>,
 }
 
 impl History {
@@ -90,7 +92,7 @@ impl History {
                 if let Some(before) = self.partitions.insert(of, PartitionImage::clone(partition)) {
                     // One change, not several.
                     if partition.partition_epoch == before.partition_epoch.next() {
-                        follows(of, &before, partition);
+                        self.follows(of, &before, partition);
                     }
                 }
                 let enough = (enough as usize).min(partition.replicas.len());
@@ -105,14 +107,16 @@ impl History {
             }
         }
     }
-}
 
-/// B12: who leads now had all that is committed, or is known to have recovered from less.
-fn follows(of: TopicPartition, before: &PartitionImage, after: &PartitionImage) {
-    let Some(leader) = after.leader.filter(|leader| before.leader != Some(*leader)) else { return };
-    let had_all = before.isr.contains(&leader) || before.elr.contains(&leader);
-    let recovers = after.leader_recovery == LeaderRecovery::Recovering;
-    assert!(had_all || recovers, "B12: broker {leader} leads {of} after {before:?}");
+    /// B12: who leads now had all that was committed, or is known to have recovered from less.
+    fn follows(&self, of: TopicPartition, before: &PartitionImage, after: &PartitionImage) {
+        let Some(leader) = after.leader.filter(|leader| before.leader != Some(*leader)) else { return };
+        let had_all = [&before.isr, &before.elr, &self.in_sync].iter().any(|set| set.contains(&leader));
+        let recovers = after.leader_recovery == LeaderRecovery::Recovering;
+        // Whose damage turned out to be none, or was mended, has what it had before.
+        let is_back = before.damaged.iter().any(|damaged| damaged.node == leader && damaged.was_eligible);
+        assert!(had_all || recovers || is_back, "B12: broker {leader} leads {of} after {before:?}");
+    }
 }
 
 impl Simulation {
@@ -514,7 +518,10 @@ impl Simulation {
             assert!(!is_old, "I29: {of} changed by {request:?}");
             assert!(!registered_since, "B10: {of} changed by {request:?}");
         }
-        if self.commit(decision.records) && response.error.is_none() {
+        self.history.in_sync.clone_from(&isr);
+        let is_committed = self.commit(decision.records);
+        self.history.in_sync.clear();
+        if is_committed && response.error.is_none() {
             let now = self.cluster.image.partition(of).unwrap();
             assert_eq!(response.partition.unwrap(), now.to_record(of));
             let again = alter_partitions::decide(&self.cluster.view(), &request).unwrap();
