@@ -34,6 +34,8 @@ struct Batch {
     encoded: Option<bytes::Bytes>,
     /// Whether it was ever handed to a connection: then its outcome is unknown until an answer comes.
     sent: bool,
+    /// Whether that was so before its last attempt: then the attempt's refusal says nothing of what the earlier one did.
+    again: bool,
 }
 
 /// Under which numbers batches are sent.
@@ -113,7 +115,9 @@ impl Sender {
     async fn wait_for_work(&mut self) -> bool {
         while self.queue.is_empty() {
             match self.accumulator.next() {
-                Next::Batch(ready) => self.queue.push_back(Batch { ready, encoded: None, sent: false }),
+                Next::Batch(ready) => {
+                    self.queue.push_back(Batch { ready, encoded: None, sent: false, again: false })
+                }
                 Next::Closed => return false,
                 Next::Wait(until) => wait(&self.accumulator, until).await,
             }
@@ -174,7 +178,7 @@ impl Sender {
                 if self.queue.is_empty() {
                     match self.accumulator.next() {
                         Next::Batch(ready) => {
-                            self.queue.push_back(Batch { ready, encoded: None, sent: false })
+                            self.queue.push_back(Batch { ready, encoded: None, sent: false, again: false })
                         }
                         Next::Wait(until) => {
                             wake = until;
@@ -236,6 +240,7 @@ impl Sender {
             leader_epoch: Some(connection.epoch.get()),
             ..ProduceRequest::default()
         };
+        batch.again = batch.sent;
         batch.sent = true;
         self.under_way.push_back(batch);
         connection
@@ -314,13 +319,16 @@ impl Sender {
         for batch in &mut self.queue {
             batch.encoded = None;
             batch.sent = false;
+            batch.again = false;
         }
     }
 
     /// The oldest batch was refused for good. The broker refused those behind it too, for the gap: they were not written.
-    /// After an error without a name nothing is known of them: they are given up with it.
+    /// After an error without a name nothing is known of them, nor when an earlier attempt may have written it: then those
+    /// behind followed without a gap. They are given up with it.
     fn give_up_front(&mut self, error: &ClientError) {
-        let all_sent = error.code() == ErrorCode::UnknownServerError;
+        let again = self.queue.front().is_some_and(|batch| batch.again);
+        let all_sent = again || error.code() == ErrorCode::UnknownServerError;
         let mut first = true;
         while first || (all_sent && self.queue.front().is_some_and(|batch| batch.sent)) {
             first = false;
