@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::Fallible;
 use crate::load::Latencies;
 use crate::report::{Measure, Row, Target};
+use crate::stream;
 
 /// Repetitions of each floor.
 const REPETITIONS: usize = 3;
@@ -17,6 +18,9 @@ const SYNCS: u64 = 1_000;
 const TRIPS: usize = 5_000;
 const COPIES: usize = 32;
 const COPY_BYTES: usize = 64 * 1024 * 1024;
+/// How much is sent, and by which chunk of a file that fits the page cache.
+const SENT_BYTES: usize = 1 << 30;
+const FILE_BYTES: usize = 64 << 20;
 
 /// What one durable round trip costs at least, now: the medians of a sync and of a trip, in ms.
 ///
@@ -39,17 +43,22 @@ pub fn take(dir: &Path) -> Fallible<Row> {
         measure("fdatasync 4 KiB p99", "ms"),
         measure("TCP round trip 1 KiB p50", "ms"),
         measure("TCP round trip 1 KiB p99", "ms"),
+        measure("gRPC stream trip 1 KiB p50", "ms"),
+        measure("gRPC stream trip 1 KiB p99", "ms"),
         measure("memcpy 64 MiB", "GB/s"),
+        measure("sendfile over loopback", "GB/s"),
     ];
     for _ in 0..REPETITIONS {
-        let (sync, trip) = (syncs(dir)?, round_trips()?);
-        let taken = [sync.ms(0.5), sync.ms(0.99), trip.ms(0.5), trip.ms(0.99), copy_rate()];
+        let (sync, trip, stream) = (syncs(dir)?, round_trips()?, stream::round_trips(TRIPS)?);
+        let latencies = [&sync, &trip, &stream].map(|taken| [taken.ms(0.5), taken.ms(0.99)]);
+        let rates = [copy_rate(), sendfile_rate(dir)?];
+        let taken = latencies.into_iter().flatten().chain(rates);
         for (measure, sample) in measures.iter_mut().zip(taken) {
             measure.samples.push(sample);
         }
     }
     let setting = format!(
-        "{SYNCS} syncs, each of 4 KiB written behind the last into zeroed blocks; {TRIPS} trips on one connection, both ends blocking"
+        "{SYNCS} syncs, each of 4 KiB written behind the last into zeroed blocks; {TRIPS} trips on one connection, both ends blocking; as many on one gRPC stream; sendfile of 1 GiB out of the page cache to a reader that drops it"
     );
     Ok(Row { id: "floors", title: "Floors of this machine".to_owned(), setting, measures, notes: Vec::new() })
 }
@@ -98,6 +107,42 @@ fn round_trips() -> Fallible<Latencies> {
     drop(near);
     echo.join().map_err(|_| "the echo failed")?;
     Ok(latencies)
+}
+
+/// What a broker that hands its files to the kernel could send at most.
+fn sendfile_rate(dir: &Path) -> Fallible<f64> {
+    let file = tempfile::tempfile_in(dir)?;
+    file.write_all_at(&vec![5_u8; FILE_BYTES], 0)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (mut far, _) = listener.accept()?;
+    let reader = std::thread::spawn(move || {
+        let mut buffer = vec![0_u8; 1 << 20];
+        let mut left = SENT_BYTES;
+        while left > 0 {
+            match far.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+        left
+    });
+    let began = Instant::now();
+    let (mut sent, mut at) = (0, 0_u64);
+    while sent < SENT_BYTES {
+        sent += match rustix::fs::sendfile(&near, &file, Some(&mut at), FILE_BYTES)? {
+            0 => {
+                at = 0;
+                0
+            }
+            some => some,
+        };
+    }
+    let left = reader.join().map_err(|_| "the reader failed")?;
+    match left {
+        0 => Ok(SENT_BYTES as f64 / 1e9 / began.elapsed().as_secs_f64()),
+        left => Err(format!("{left} bytes did not arrive").into()),
+    }
 }
 
 fn copy_rate() -> f64 {

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `cluster` | three `vltava server` processes with shipped defaults |
-//! | `floors` | disk, loopback and memory, in the same run |
+//! | `floors`, `stream` | disk, loopback, gRPC and memory, in the same run |
 //! | `load`, `pulse` | loads, and how their acks are timed |
 //! | `topics` | topics made, waited for, counted |
 //! | `rows` | what is measured |
@@ -16,6 +16,7 @@ mod load;
 mod pulse;
 mod report;
 mod rows;
+mod stream;
 mod topics;
 mod usage;
 

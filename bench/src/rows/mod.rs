@@ -60,6 +60,11 @@ pub const ALL: &[Spec] = &[
     spec("rolling-restart", "Rolling restart by SIGTERM", faults::rolling_restart),
     spec("partitions-1k", "1,000 partitions x 3 created: all serve", scale::create_partitions),
     spec("idle", "Three idle nodes with 1,000 partitions: CPU, memory", scale::idle),
+    spec(
+        "restart-10k",
+        "10,000 partitions x 3 with data: all serve after kill -9 and restart of a node",
+        scale::restart,
+    ),
     spec("start", "Start of one empty node to the first acknowledged write", scale::start),
 ];
 

@@ -15,6 +15,10 @@ use crate::topics;
 
 const PARTITIONS: u32 = 1_000;
 
+/// Partitions of the row on restarts, and how many of them are written by one producer.
+const MANY: u32 = 10_000;
+const AT_ONCE: u32 = 500;
+
 pub fn create_partitions(bench: &Bench, row: &mut Row) -> Fallible<()> {
     row.setting =
         "one topic; until ListOffsets (latest) was answered by the leader of every partition".to_owned();
@@ -83,6 +87,61 @@ pub fn idle(bench: &Bench, row: &mut Row) -> Fallible<()> {
 /// The memory of the node that has most.
 fn largest(cluster: &Cluster) -> Fallible<f64> {
     Ok(cluster.usage()?.iter().map(|usage| usage.rss_mb).fold(0.0, f64::max))
+}
+
+pub fn restart(bench: &Bench, row: &mut Row) -> Fallible<()> {
+    row.setting = format!(
+        "one topic of {MANY} partitions, a record of 1 KiB in each; from exec of the killed node until ListOffsets (latest) was answered with that record by the leader of every partition"
+    );
+    row.measures = vec![
+        Measure::new("all serve", "s", Target::AtMost(3.0)),
+        Measure::new("the node itself is ready", "s", Target::Unset),
+        Measure::new("all replicas in sync", "s", Target::Unset),
+        Measure::new("creating them took", "s", Target::Unset),
+    ];
+    let mut cluster = bench.three()?;
+    let created = Instant::now();
+    topics::create(&bench.runtime, &cluster.servers(), topics::replicated("many", MANY))?;
+    let created = created.elapsed();
+    bench.runtime.block_on(fill(&cluster.servers()))?;
+    for repetition in 0..bench.repetitions {
+        let node = repetition % 3 + 1;
+        cluster.kill(node)?;
+        let began = Instant::now();
+        cluster.spawn(node)?;
+        cluster.wait_ready(node)?;
+        let ready = began.elapsed();
+        let client = {
+            let _entered = bench.runtime.enter();
+            Client::connect(&cluster.servers())?
+        };
+        let ends = bench.runtime.block_on(topics::all_ends(&client, "many"))?;
+        let served = began.elapsed();
+        if let Some((partition, end)) = ends.iter().find(|(_, end)| **end != 1) {
+            return Err(format!("partition {partition} ends at {end}, one record was acknowledged").into());
+        }
+        bench.runtime.block_on(topics::all_in_sync(&client, "many"))?;
+        let samples = [served, ready, began.elapsed(), created].map(|taken| taken.as_secs_f64());
+        for (measure, sample) in row.measures.iter_mut().zip(samples) {
+            measure.samples.push(sample);
+        }
+    }
+    Ok(())
+}
+
+/// Writes a record to each partition.
+async fn fill(servers: &str) -> Fallible<()> {
+    for first in (0..MANY).step_by(AT_ONCE as usize) {
+        let producer = Producer::new(Client::connect(servers)?, load::prompt());
+        let mut acks = Vec::new();
+        for partition in first..(first + AT_ONCE).min(MANY) {
+            acks.push(producer.send(Record::new("many").value(load::value()).partition(partition)).await?);
+        }
+        for ack in acks {
+            ack.await?;
+        }
+    }
+    Ok(())
 }
 
 pub fn start(bench: &Bench, row: &mut Row) -> Fallible<()> {
