@@ -518,6 +518,15 @@ impl Directories {
             for (_, partition, point) in points.iter().filter(|(of, ..)| *of == id) {
                 saved.known.insert(*partition, *point);
             }
+            if saved.source == Source::Lost {
+                // A file that lacks a log says that nothing of it was ever synced: the next start would take damage in it
+                // for a torn end. So none is written before all of them are known again.
+                let known = |logs: &Vec<TopicPartition>| logs.iter().all(|log| saved.known.contains_key(log));
+                if !lock(&directory.handle).partitions().as_ref().is_ok_and(known) {
+                    continue;
+                }
+                saved.source = Source::Read;
+            }
             if let Err(error) = write_points(&*directory.storage, &directory.path, &saved.known) {
                 // Without it the next start reads more than it had to, no worse.
                 tracing::warn!(directory = %directory.path.display(), %error, "cannot save recovery points");

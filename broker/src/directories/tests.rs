@@ -159,3 +159,34 @@ fn what_the_journal_has_of_a_marked_replica_is_kept_for_when_it_is_restored() {
     let log = again.open_log(id, partition(0), "t", (LogConfig::default(), Scan::All), 5).unwrap();
     assert_eq!(log.log_end(), Offset::new(5));
 }
+
+/// What is not in the file counts as never synced: a file that lost some of it must not come to say that.
+#[test]
+fn lost_recovery_points_are_written_again_only_when_all_are_known() {
+    let storage = MemoryStorage::new();
+    let directories = open(&storage);
+    directories.replay_done();
+    let id = directories.place(partition(0), None).unwrap();
+    let of = |directories: &Directories, index| lock(&directories.get(id).points).of(partition(index));
+    for index in 0..2 {
+        let mut log = open_log(&directories, index).unwrap();
+        append(&directories, &mut log, index, 3);
+        directories.save_points(&[(id, partition(index), log.log_end())]);
+    }
+    drop(directories);
+    let file = storage.open(&std::path::Path::new(DIR).join(POINTS)).unwrap();
+    file.write_at(20, &[0xff; 4]).unwrap();
+
+    let directories = open(&storage);
+    directories.save_points(&[(id, partition(0), Offset::new(3))]);
+    drop(directories);
+    let directories = open(&storage);
+    assert_eq!((of(&directories, 0), of(&directories, 1)), (None, None));
+    for index in 0..2 {
+        directories.save_points(&[(id, partition(index), Offset::new(3))]);
+    }
+    drop(directories);
+    let directories = open(&storage);
+    assert_eq!(of(&directories, 0), Some(Offset::new(3)));
+    assert_eq!(of(&directories, 1), Some(Offset::new(3)));
+}
