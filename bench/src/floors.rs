@@ -22,14 +22,14 @@ const COPY_BYTES: usize = 64 * 1024 * 1024;
 const SENT_BYTES: usize = 1 << 30;
 const FILE_BYTES: usize = 64 << 20;
 
-/// What one durable round trip costs at least, now: the medians of a sync and of a trip, in ms.
+/// What one durable round trip costs at least, now: the medians of a sync and of a trip on a gRPC stream, in ms.
 ///
 /// Disks shared with others change from minute to minute: a ratio needs a floor taken beside what it divides.
 ///
 /// # Errors
 /// When a file or socket fails.
 pub fn durable_trip_ms(dir: &Path) -> Fallible<f64> {
-    Ok(syncs(dir)?.ms(0.5) + round_trips()?.ms(0.5))
+    Ok(syncs(dir)?.ms(0.5) + stream::round_trips(TRIPS)?.ms(0.5))
 }
 
 /// Takes them; files go below `dir`.

@@ -19,7 +19,7 @@ pub fn one_in_flight(bench: &Bench, row: &mut Row) -> Fallible<()> {
     row.measures = vec![
         Measure::new("p50", "ms", Target::AtMost(0.45)),
         Measure::new("p99", "ms", Target::AtMost(0.75)),
-        Measure::new("p50 / (TCP trip+sync)", "x", Target::AtMost(4.0)),
+        Measure::new("p50 / (gRPC trip+sync)", "x", Target::AtMost(4.0)),
     ];
     let cluster = bench.three()?;
     let servers = cluster.servers();

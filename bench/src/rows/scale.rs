@@ -90,9 +90,13 @@ fn largest(cluster: &Cluster) -> Fallible<f64> {
 }
 
 pub fn restart(bench: &Bench, row: &mut Row) -> Fallible<()> {
+    let many = affordable();
     row.setting = format!(
-        "one topic of {MANY} partitions, a record of 1 KiB in each; from exec of the killed node until ListOffsets (latest) was answered with that record by the leader of every partition"
+        "one topic of {many} partitions, a record of 1 KiB in each; from exec of the killed node until ListOffsets (latest) was answered with that record by the leader of every partition"
     );
+    if many < MANY {
+        row.notes.push(format!("NOT {MANY} partitions: a written one takes two file descriptors of each node, and the system's limit is too low"));
+    }
     row.measures = vec![
         Measure::new("all serve", "s", Target::AtMost(3.0)),
         Measure::new("the node itself is ready", "s", Target::Unset),
@@ -101,9 +105,9 @@ pub fn restart(bench: &Bench, row: &mut Row) -> Fallible<()> {
     ];
     let mut cluster = bench.three()?;
     let created = Instant::now();
-    topics::create(&bench.runtime, &cluster.servers(), topics::replicated("many", MANY))?;
+    topics::create(&bench.runtime, &cluster.servers(), topics::replicated("many", many))?;
     let created = created.elapsed();
-    bench.runtime.block_on(fill(&cluster.servers()))?;
+    bench.runtime.block_on(fill(&cluster.servers(), many))?;
     for repetition in 0..bench.repetitions {
         let node = repetition % 3 + 1;
         cluster.kill(node)?;
@@ -129,12 +133,18 @@ pub fn restart(bench: &Bench, row: &mut Row) -> Fallible<()> {
     Ok(())
 }
 
+/// How many of the partitions a node has file descriptors for, with some left over.
+fn affordable() -> u32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    u32::try_from(limit.saturating_sub(2_000) / 2).unwrap_or(u32::MAX).min(MANY)
+}
+
 /// Writes a record to each partition.
-async fn fill(servers: &str) -> Fallible<()> {
-    for first in (0..MANY).step_by(AT_ONCE as usize) {
+async fn fill(servers: &str, partitions: u32) -> Fallible<()> {
+    for first in (0..partitions).step_by(AT_ONCE as usize) {
         let producer = Producer::new(Client::connect(servers)?, load::prompt());
         let mut acks = Vec::new();
-        for partition in first..(first + AT_ONCE).min(MANY) {
+        for partition in first..(first + AT_ONCE).min(partitions) {
             acks.push(producer.send(Record::new("many").value(load::value()).partition(partition)).await?);
         }
         for ack in acks {
