@@ -282,10 +282,9 @@ impl Worker {
         Flow::On
     }
 
-    /// Lets one host work, then does what had to wait until it was done.
-    fn with(&mut self, partition: TopicPartition, act: impl FnOnce(&mut Host, &mut Turn<'_>)) -> bool {
-        let Some(host) = self.hosts.get_mut(&partition) else { return false };
-        let mut turn = Turn {
+    /// The hosts, and what one of them may use.
+    fn parts(&mut self) -> (&mut HashMap<TopicPartition, Host>, Turn<'_>) {
+        let turn = Turn {
             state: &self.state,
             shard: &self.shard,
             proposals: &self.proposals,
@@ -295,6 +294,13 @@ impl Worker {
             points: &mut self.points,
             tools: &mut self.tools,
         };
+        (&mut self.hosts, turn)
+    }
+
+    /// Lets one host work, then does what had to wait until it was done.
+    fn with(&mut self, partition: TopicPartition, act: impl FnOnce(&mut Host, &mut Turn<'_>)) -> bool {
+        let (hosts, mut turn) = self.parts();
+        let Some(host) = hosts.get_mut(&partition) else { return false };
         act(host, &mut turn);
         for after in std::mem::take(&mut self.tools.after) {
             match after {

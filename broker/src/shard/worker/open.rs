@@ -5,14 +5,13 @@
 use vltava_commitlog::log::{Log, LogConfig, LogError, Scan};
 use vltava_model::{DirectoryId, LeaderEpoch, TopicPartition};
 
-use super::{Turn, Worker};
+use super::Worker;
 use crate::api::log::wall_ms;
 use crate::damages::Verdict;
 use crate::directories::{BeginAnewError, OpenLogError};
 use crate::shard::command::Assign;
 use crate::shard::host::Host;
 use crate::shard::shared::Standing;
-use vltava_partition::Time;
 
 impl Worker {
     /// Committed metadata about a partition.
@@ -94,18 +93,9 @@ impl Worker {
             tracing::info!(%partition, topic = %assign.topic_name, "every byte of the replica is right: it counts again");
             self.state.damages.restored(partition, assign.image.partition_epoch);
         }
-        let mut turn = Turn {
-            state: &self.state,
-            shard: &self.shard,
-            proposals: &self.proposals,
-            groups: &mut self.groups,
-            now: Time::new(self.tools.origin.elapsed()),
-            wall_ms: wall_ms(),
-            points: &mut self.points,
-            tools: &mut self.tools,
-        };
+        let (hosts, mut turn) = self.parts();
         let host = Host::new(&mut turn, log, directory, assign.clone());
-        self.hosts.insert(partition, host);
+        hosts.insert(partition, host);
         self.with(partition, |host, turn| host.assign(turn, assign));
     }
 
