@@ -6,6 +6,7 @@
 //! | [`telemetry`] | logs, for people or as JSON |
 //! | [`metrics`] | the registry behind `/metrics`, and the figures of the process itself |
 //! | [`health`] | which part of the node is ready, and why not |
+//! | [`limits`] | how many files the process may have open |
 //! | [`http`] | `/health/live`, `/health/ready`, `/metrics` |
 //! | [`bind`] | listeners, with an error that says what to do about a port in use |
 //! | [`shutdown`] | SIGTERM and SIGINT, and an ordered end |
@@ -21,6 +22,7 @@ pub mod config;
 pub mod fatal;
 pub mod health;
 pub mod http;
+pub mod limits;
 pub mod metrics;
 pub mod notify;
 pub mod shutdown;

@@ -9,7 +9,7 @@ use clap::Args;
 use vltava_node::config::{Config, ListenerName};
 use vltava_node::fatal::FatalHandler;
 use vltava_node::shutdown::Shutdown;
-use vltava_node::telemetry;
+use vltava_node::{limits, telemetry};
 
 use crate::exit::{CliError, CliResult};
 use crate::output::{self, Rows};
@@ -53,6 +53,7 @@ pub struct DevArgs {
 /// Runs the command.
 pub fn run(args: DevArgs) -> CliResult {
     telemetry::init(args.log_format.into(), "warn").map_err(CliError::usage)?;
+    limits::raise_open_files();
     let shape = layout::Shape { nodes: args.nodes, port_offset: args.port_offset };
     layout::claim(&args.data_dir, shape)?;
     let configs = layout::configs(&args.data_dir, shape).map_err(CliError::failed)?;

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use vltava_node::config::{Config, Setting};
 use vltava_node::fatal::FatalHandler;
 use vltava_node::shutdown::Shutdown;
-use vltava_node::{notify, telemetry};
+use vltava_node::{limits, notify, telemetry};
 
 pub use self::node::{NodeHandle, run_node};
 use crate::exit::{CliError, CliResult};
@@ -79,6 +79,7 @@ pub fn run(args: ServerArgs) -> CliResult {
         return output::write_out(text.as_bytes());
     }
     telemetry::init(args.log_format.into(), "info").map_err(CliError::usage)?;
+    limits::raise_open_files();
     let runtime = runtime(config.limits.network_threads)?;
     let result = runtime.block_on(serve(config));
     runtime.shutdown_timeout(Duration::from_secs(5));
