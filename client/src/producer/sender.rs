@@ -329,6 +329,7 @@ impl Sender {
     fn give_up_front(&mut self, error: &ClientError) {
         let again = self.queue.front().is_some_and(|batch| batch.again);
         let all_sent = again || error.code() == ErrorCode::UnknownServerError;
+        let error = &told(error, again);
         let mut first = true;
         while first || (all_sent && self.queue.front().is_some_and(|batch| batch.sent)) {
             first = false;
@@ -361,6 +362,16 @@ impl Sender {
             self.renumber();
         }
     }
+}
+
+/// What is said of a batch that was refused for good: where an earlier attempt may have written it, that its outcome is not known.
+fn told(refusal: &ClientError, again: bool) -> ClientError {
+    if !again {
+        return refusal.clone();
+    }
+    let message =
+        format!("sent again, the record was refused ({refusal}); an earlier attempt may have written it");
+    ClientError::new(ErrorCode::RequestTimedOut, message)
 }
 
 async fn wait(accumulator: &Accumulator, until: Option<Instant>) {
@@ -406,6 +417,15 @@ async fn still_leads(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_after_an_earlier_attempt_leaves_the_outcome_open() {
+        let refusal = ClientError::new(ErrorCode::InvalidTimestamp, "too far ahead");
+        assert_eq!(told(&refusal, false).code(), ErrorCode::InvalidTimestamp);
+        let open = told(&refusal, true);
+        assert_eq!(open.code(), ErrorCode::RequestTimedOut);
+        assert!(open.to_string().contains("too far ahead"), "{open}");
+    }
 
     #[test]
     fn only_metadata_that_are_not_older_tell_that_a_topic_is_gone() {
