@@ -12,6 +12,7 @@
 //! | `eyes` | what can be seen of the cluster |
 //! | `faults` | what can be done to it, one kind a file |
 //! | `plan`, `nemesis` | what happens when, drawn from a seed; and letting it happen |
+//! | `weather` | what stood in the way of writing, and when |
 //! | `load` | clients |
 //! | `finale`, `replicas` | healing, waiting, the last reading, the disks |
 //! | `scribe`, `summary` | the history, the log, the words at the end |
@@ -31,6 +32,7 @@ mod replicas;
 mod scribe;
 mod site;
 mod summary;
+mod weather;
 
 use std::fmt::Write as _;
 use std::fs;

@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use vltava_history::event::{FaultBegins, FaultRef, PartitionRef, Retention};
+use vltava_history::event::{FaultBegins, FaultRef, Retention};
 use vltava_model::NodeId;
 
 use crate::Fallible;
+use crate::cluster::Role;
+use crate::eyes::Seen;
 use crate::faults::{Fault, Field, Struck};
 use crate::plan::Strike;
 use crate::scribe::Scribe;
+use crate::weather::{Almanac, Victim};
 
 /// How often it looks around.
 const TICK: Duration = Duration::from_millis(10);
@@ -34,6 +37,8 @@ pub struct Tally {
     pub struck: BTreeMap<&'static str, u32>,
     /// How often there was nobody to strike.
     pub skipped: u32,
+    /// What stood in the way of writing meanwhile.
+    pub almanac: Almanac,
 }
 
 /// See the module.
@@ -48,7 +53,9 @@ pub struct Nemesis<'a> {
 impl<'a> Nemesis<'a> {
     /// One that has done nothing yet.
     pub fn new(field: &'a mut Field, scribe: &'a Scribe) -> Self {
-        Self { field, scribe, active: Vec::new(), tally: Tally::default(), wounds_at: Instant::now() }
+        let almanac = Almanac::new(field.cluster.ids(Role::Controller));
+        let tally = Tally { almanac, ..Tally::default() };
+        Self { field, scribe, active: Vec::new(), tally, wounds_at: Instant::now() }
     }
 
     /// Lets the plan happen from `start` on, until `end` or until it is told to stop; then heals all that is left.
@@ -68,10 +75,12 @@ impl<'a> Nemesis<'a> {
                 self.strike(strike)?;
             }
             self.heal(|active| active.until <= Instant::now())?;
+            self.tally.almanac.note(self.scribe.now(), self.field.weather());
             self.look_around()?;
             std::thread::sleep(TICK);
         }
         self.heal(|_| true)?;
+        self.tally.almanac.note(self.scribe.now(), self.field.weather());
         Ok(self.tally)
     }
 
@@ -95,38 +104,37 @@ impl<'a> Nemesis<'a> {
         Ok(())
     }
 
-    /// What a node leads now.
-    fn leads(&self) -> BTreeMap<u32, Vec<PartitionRef>> {
-        let by_leader = self.field.eyes.leaderships().into_iter();
-        let known = by_leader.map(|(node, led)| {
-            let refs = led.iter().map(|seen| {
-                self.scribe.recorder.partition(seen.id, &seen.topic, seen.index, Retention::Everything)
-            });
-            (node, refs.take(FaultBegins::LEADS_MAX).collect())
-        });
-        known.collect()
+    /// A partition that the fault about to strike hits.
+    fn victim(&self, seen: &Seen) -> Victim {
+        let name = &seen.topic;
+        let partition = self.scribe.recorder.partition(seen.id, name, seen.index, Retention::Everything);
+        let fault = self.tally.struck.values().map(|times| *times as usize).sum();
+        Victim { fault, partition, replicas: seen.replicas.clone(), isr: seen.isr.clone() }
     }
 
     fn strike(&mut self, strike: &Strike) -> Fallible<()> {
         let mut rng = StdRng::seed_from_u64(strike.seed);
         let mut fault = (strike.kind.make)();
-        let mut leads = self.leads();
+        let leaderships = self.field.eyes.leaderships();
         let at = self.scribe.now();
         let Some(Struck { nodes, detail }) = fault.strike(self.field, &mut rng)? else {
             self.tally.skipped += 1;
             return Ok(());
         };
+        let led = nodes.iter().filter_map(|node| leaderships.get(node)).flatten();
+        let victims: Vec<Victim> = led.take(FaultBegins::LEADS_MAX).map(|seen| self.victim(seen)).collect();
         let name = strike.kind.name;
         self.scribe.say(&format!("{name} {nodes:?} {detail} for {:.1?}", strike.lasts));
         *self.tally.struck.entry(name).or_default() += 1;
         let begins = FaultBegins {
             fault: FaultRef::new(0),
             kind: name.to_owned(),
-            leads: nodes.iter().flat_map(|node| leads.remove(node).unwrap_or_default()).collect(),
+            leads: victims.iter().map(|victim| victim.partition).collect(),
             nodes: nodes.into_iter().map(NodeId::new).collect(),
             detail,
             at,
         };
+        self.tally.almanac.hit(victims);
         let number = self.scribe.recorder.fault_begins(begins);
         self.active.push(Active { fault, name, rng, until: Instant::now() + strike.lasts, number });
         Ok(())

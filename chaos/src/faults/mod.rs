@@ -23,6 +23,7 @@ use crate::Fallible;
 use crate::cluster::{Cluster, Death, Role};
 use crate::disk::{Rot, pick};
 use crate::eyes::{Eyes, Seen};
+use crate::weather::Weather;
 
 /// What a fault did.
 #[derive(Debug)]
@@ -193,6 +194,13 @@ impl Field {
             Wound::Broker { .. } | Wound::Rot { .. } => role == Role::Broker,
             Wound::Controller { .. } => role == Role::Controller,
         })
+    }
+
+    /// Who is away and what is cut.
+    pub fn weather(&self) -> Weather {
+        let idle = self.cluster.nodes().iter().map(|node| node.id).filter(|id| !self.cluster.works(*id));
+        let away = idle.chain(self.claimed.keys().copied()).chain(self.slow_links.iter().copied());
+        Weather { away: away.collect(), cuts: self.cluster.net.cuts().collect() }
     }
 
     /// Nodes that run, are nobody's, and are few enough to be taken away, of a role or of any.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
 use vltava_client::{ClientError, Producer, ProducerOptions, Record, Written};
 use vltava_history::Payload;
@@ -13,8 +13,8 @@ use vltava_history::event::{Acks, At, ClientRef, Event, Outcome, PartitionRef, P
 
 use super::{Common, Topic};
 
-/// Records that one producer may have under way.
-const WINDOW: usize = 800;
+/// Records that one producer may have under way in each partition, so that one that takes none does not silence the others.
+const WINDOW: usize = 150;
 /// How long a record may take before its outcome is unknown.
 const DELIVERY: Duration = Duration::from_secs(40);
 /// How often a producer looks what is due.
@@ -54,7 +54,7 @@ pub async fn produce(
         topic,
         who,
         producer: Producer::new(client, options),
-        window: Arc::new(Semaphore::new(WINDOW)),
+        windows: topic.partitions.iter().map(|_| Arc::new(Semaphore::new(WINDOW))).collect(),
         next: vec![0; topic.partitions.len()],
         rng: StdRng::seed_from_u64(common.options.seed ^ (u64::from(who.get()) << 32)),
     };
@@ -82,7 +82,10 @@ pub async fn produce(
     let all = u32::try_from(WINDOW).unwrap_or(u32::MAX);
     let outcomes = tokio::time::timeout(DELIVERY * 2, async {
         writer.producer.flush().await;
-        writer.window.acquire_many(all).await
+        for window in &writer.windows {
+            // Nobody closes them.
+            let _all_told = window.acquire_many(all).await;
+        }
     });
     if outcomes.await.is_err() {
         common.scribe.violation(&format!("{name} has records without an outcome long after their time"));
@@ -94,15 +97,27 @@ struct Writer<'a> {
     topic: &'a Topic,
     who: ClientRef,
     producer: Producer,
-    window: Arc<Semaphore>,
+    windows: Vec<Arc<Semaphore>>,
     next: Vec<u64>,
     rng: StdRng,
 }
 
 impl Writer<'_> {
+    /// A partition that has room for one more record: any that has, or one that will.
+    async fn room(&mut self) -> Option<(usize, OwnedSemaphorePermit)> {
+        let drawn = self.rng.next_u32() as usize % self.windows.len();
+        let (before, after) = self.windows.split_at(drawn);
+        let mut in_turn = after.iter().chain(before).zip((drawn..self.windows.len()).chain(0..drawn));
+        let free =
+            in_turn.find_map(|(window, index)| Some((index, window.clone().try_acquire_owned().ok()?)));
+        match free {
+            Some(free) => Some(free),
+            None => Some((drawn, self.windows[drawn].clone().acquire_owned().await.ok()?)),
+        }
+    }
+
     async fn write(&mut self) {
-        let Ok(room) = self.window.clone().acquire_owned().await else { return };
-        let index = self.rng.next_u32() as usize % self.next.len();
+        let Some((index, room)) = self.room().await else { return };
         let partition = self.topic.partitions[index];
         let place = self.common.scribe.recorder.place(partition);
         let seq = self.next[index];

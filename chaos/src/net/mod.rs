@@ -120,6 +120,11 @@ impl Net {
         self.wires.open(from, to, true)
     }
 
+    /// Directions that carry nothing.
+    pub fn cuts(&self) -> impl Iterator<Item = (Place, Place)> {
+        self.cuts.keys().copied()
+    }
+
     /// Mends everything.
     ///
     /// # Errors
