@@ -75,19 +75,25 @@ impl<'a> Nemesis<'a> {
                 self.strike(strike)?;
             }
             self.heal(|active| active.until <= Instant::now())?;
-            self.tally.almanac.note(self.scribe.now(), self.field.weather());
             self.look_around()?;
             std::thread::sleep(TICK);
         }
         self.heal(|_| true)?;
-        self.tally.almanac.note(self.scribe.now(), self.field.weather());
         Ok(self.tally)
+    }
+
+    /// Notes what stands in the way now.
+    fn note_weather(&mut self) {
+        self.tally.almanac.note(self.scribe.now(), self.field.weather());
     }
 
     fn look_around(&mut self) -> Fallible<()> {
         let deaths = self.field.cluster.deaths()?;
         for death in &deaths {
             self.scribe.say(&format!("node {} ended: {}", death.node, death.status));
+        }
+        if !deaths.is_empty() {
+            self.note_weather();
         }
         self.field.notice(deaths);
         for death in std::mem::take(&mut self.field.wrongful_deaths) {
@@ -121,6 +127,7 @@ impl<'a> Nemesis<'a> {
             self.tally.skipped += 1;
             return Ok(());
         };
+        self.note_weather();
         let led = nodes.iter().filter_map(|node| leaderships.get(node)).flatten();
         let victims: Vec<Victim> = led.take(FaultBegins::LEADS_MAX).map(|seen| self.victim(seen)).collect();
         let name = strike.kind.name;
@@ -146,6 +153,7 @@ impl<'a> Nemesis<'a> {
         let over: Vec<Active> = over;
         for mut healed in over {
             healed.fault.heal(self.field, &mut healed.rng)?;
+            self.note_weather();
             self.scribe.say(&format!("{} is over", healed.name));
             self.scribe.recorder.fault_ends(healed.number, self.scribe.now());
         }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use vltava_history::At;
 use vltava_history::check::{Judgement, Recovery, Verdict};
 
 use crate::disk::DiskCounts;
@@ -28,6 +29,9 @@ pub struct Summary<'a> {
 
 /// Kinds whose strike ends a process without notice.
 const KILLS: [&str; 5] = ["kill", "kill-leader", "kill-controller", "half-open", "replace-controller"];
+/// A recovery that takes longer than this is told of, and so many of them are.
+const SLOW: Duration = Duration::from_millis(1_500);
+const SLOW_TOLD: usize = 20;
 /// Kinds that cut the network.
 const CUTS: [&str; 5] = ["partition", "isolate-leader", "one-way", "bridge", "half-open"];
 
@@ -67,12 +71,32 @@ impl Summary<'_> {
     }
 
     /// The same without the time in which other faults let nobody write.
-    fn fair_recoveries(&self) -> Vec<Duration> {
-        let fair = |(recovery, took): (&Recovery, Duration)| {
+    fn fair_recoveries(&self) -> Vec<(&Recovery, Duration)> {
+        let fair = |recovery: &Recovery, took| {
             let begin = self.verdict.faults[recovery.fault].begin;
             self.tally.almanac.writable_within(recovery.fault, recovery.partition, begin, took)
         };
-        self.recoveries().map(fair).collect()
+        self.recoveries().map(|(recovery, took)| (recovery, fair(recovery, took))).collect()
+    }
+
+    /// Kills whose partitions took long, and which: to be looked for in the logs.
+    fn slowest(&self) -> Vec<String> {
+        let mut slow = self.fair_recoveries();
+        slow.retain(|(_, fair)| *fair > SLOW);
+        slow.sort_by_key(|(_, fair)| std::cmp::Reverse(*fair));
+        let told = slow.iter().take(SLOW_TOLD).map(|(recovery, fair)| {
+            let fault = &self.verdict.faults[recovery.fault];
+            let name = self.verdict.liveness.names.get(&recovery.partition);
+            format!(
+                "{} {:?} at {:.2}s: {} after {fair:.2?}, {:.2?} in all",
+                fault.kind,
+                fault.nodes,
+                fault.begin.since(At::default()).as_secs_f64(),
+                name.map_or("a partition", String::as_str),
+                recovery.took.unwrap_or_default()
+            )
+        });
+        told.collect()
     }
 
     fn disks(&self) -> DiskCounts {
@@ -125,9 +149,13 @@ impl Summary<'_> {
             "disks: {} syncs, {} writes, {} refused",
             disks.syncs, disks.writes, disks.refused
         );
-        let _ = writeln!(text, "leader killed to writable: {}", spread(self.fair_recoveries()));
+        let fair = self.fair_recoveries().iter().map(|(_, fair)| *fair).collect();
+        let _ = writeln!(text, "leader killed to writable: {}", spread(fair));
         let all = self.recoveries().map(|(_, took)| took).collect();
         let _ = writeln!(text, "  with the time in which other faults let nobody write: {}", spread(all));
+        for slow in self.slowest() {
+            let _ = writeln!(text, "  slow: {slow}");
+        }
         let _ = writeln!(
             text,
             "replicas on disk: {} compared, {} records the same on all",
