@@ -28,28 +28,28 @@ impl CrashMode {
 }
 
 /// The disk that a restart finds.
-pub(super) fn survive(disk: &Disk, mut rng: &mut dyn rand::Rng, mode: CrashMode) -> Disk {
-    let mut survivor = disk.clone();
-    for inode in &mut survivor.inodes {
+pub(super) fn survive(mut disk: Disk, mut rng: &mut dyn rand::Rng, mode: CrashMode) -> Disk {
+    for inode in &mut disk.inodes {
         match inode {
             Inode::File(file) if mode == CrashMode::Tear => tear(file, rng),
             Inode::File(file) => keep(file, &mut rng, mode),
             Inode::Dir(dir) => keep(dir, &mut rng, mode),
         }
     }
-    survivor
+    disk.forget_unnamed();
+    disk
 }
 
 fn keep<T: Clone, C: Change<T>>(content: &mut Cached<T, C>, rng: &mut dyn rand::Rng, mode: CrashMode) {
     match mode {
-        CrashMode::Kill => content.durable = content.current.clone(),
-        CrashMode::LoseUnsynced => {}
+        CrashMode::Kill => content.durable.clone_from(&content.current),
+        CrashMode::LoseUnsynced => content.current.clone_from(&content.durable),
         CrashMode::Reorder | CrashMode::Tear => {
             let kept = content.pending.iter().filter(|_| rng.random_bool(0.5));
             kept.for_each(|change| change.apply(&mut content.durable));
+            content.current.clone_from(&content.durable);
         }
     }
-    content.current = content.durable.clone();
     content.pending.clear();
 }
 
@@ -71,7 +71,7 @@ fn tear(file: &mut Cached<Vec<u8>, FileChange>, rng: &mut dyn rand::Rng) {
             }
         }
     }
-    file.current = file.durable.clone();
+    file.current.clone_from(&file.durable);
 }
 
 fn tear_write(durable: &mut [u8], pos: u64, bytes: &[u8], rng: &mut dyn rand::Rng) {

@@ -131,8 +131,8 @@ pub(super) fn names(path: &Path) -> impl Iterator<Item = String> + '_ {
 }
 
 impl Disk {
-    pub fn apply(&mut self, operation: &Operation) {
-        match operation.clone() {
+    pub fn apply(&mut self, operation: Operation) {
+        match operation {
             Operation::CreateFile { dir, name } => self.add(dir, name, Inode::File(Cached::default())),
             Operation::CreateDir { dir, name } => self.add(dir, name, Inode::Dir(Cached::default())),
             Operation::Rename { from_dir, from, to_dir, to } => self.rename(from_dir, from, to_dir, to),
@@ -146,6 +146,21 @@ impl Disk {
                 Inode::File(file) => file.pending.clear(),
                 Inode::Dir(dir) => dir.pending.clear(),
             },
+        }
+    }
+
+    /// Lets go of the bytes of files that have no name any more. Only where nobody holds them open.
+    pub fn forget_unnamed(&mut self) {
+        let mut is_named = vec![false; self.inodes.len()];
+        let mut ahead = vec![ROOT];
+        while let Some(inode) = ahead.pop() {
+            is_named[inode] = true;
+            if let Inode::Dir(names) = &self.inodes[inode] {
+                ahead.extend(names.current.values().filter(|child| !is_named[**child]));
+            }
+        }
+        for (inode, _) in self.inodes.iter_mut().zip(is_named).filter(|(_, is_named)| !is_named) {
+            *inode = Inode::File(Cached::default());
         }
     }
 

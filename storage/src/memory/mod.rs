@@ -136,7 +136,7 @@ impl MemoryStorage {
         let state = self.state();
         let recording = state.recording.as_ref().expect("changes are remembered");
         let mut disk = recording.before.clone();
-        recording.operations[..operations].iter().for_each(|operation| disk.apply(operation));
+        recording.operations[..operations].iter().for_each(|operation| disk.apply(operation.clone()));
         past.state().disk = disk;
         past
     }
@@ -144,14 +144,23 @@ impl MemoryStorage {
     /// What a restart after a crash now would find; this storage goes on.
     pub fn survivor(&self, rng: &mut dyn rand::Rng, mode: CrashMode) -> Self {
         let survivor = Self::default();
-        survivor.state().disk = crash::survive(&self.state().disk, rng, mode);
+        survivor.state().disk = crash::survive(self.state().disk.clone(), rng, mode);
         survivor
     }
 
     /// Crashes: every later call on this storage and its files fails, and what survived is returned.
     pub fn crash(&self, rng: &mut dyn rand::Rng, mode: CrashMode) -> Self {
-        let survivor = self.survivor(rng, mode);
-        self.state().power = Power::Off;
+        let survivor = Self::default();
+        {
+            let mut state = self.state();
+            state.power = Power::Off;
+            // Nobody can look at it any more, unless its past is remembered.
+            let disk = match &state.recording {
+                None => std::mem::take(&mut state.disk),
+                Some(_) => state.disk.clone(),
+            };
+            survivor.state().disk = crash::survive(disk, rng, mode);
+        }
         self.0.resumed.notify_all();
         survivor
     }
@@ -251,10 +260,10 @@ impl State {
     }
 
     fn apply(&mut self, operation: Operation) {
-        self.disk.apply(&operation);
         if let Some(recording) = &mut self.recording {
-            recording.operations.push(operation);
+            recording.operations.push(operation.clone());
         }
+        self.disk.apply(operation);
     }
 
     /// Writes as much of `bytes` as fits; says whether that was all.
