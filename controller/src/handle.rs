@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vltava_model::{DirectoryId, MetadataOffset, NodeId};
-use vltava_raft_store::LogCloser;
+use vltava_raft_store::{LogCloser, Position};
 
 use crate::machine::Published;
 use crate::queue::Queue;
@@ -77,6 +77,19 @@ pub struct ControllerMetrics {
     pub leaderless_partitions: usize,
     /// Partitions with fewer in-sync replicas than replicas.
     pub under_replicated_partitions: usize,
+}
+
+/// What a controller's Raft says of itself at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QuorumView {
+    /// Its term.
+    pub term: u64,
+    /// Whether it leads in that term, though perhaps without a quorum behind it.
+    pub leads: bool,
+    /// The last index of its log.
+    pub last_index: Option<u64>,
+    /// The last entry that it applied.
+    pub applied: Option<Position>,
 }
 
 impl ControllerHandle {
@@ -148,6 +161,17 @@ impl ControllerHandle {
             partitions: image.partition_count(),
             leaderless_partitions: image.leaderless_partitions().count(),
             under_replicated_partitions: image.under_replicated_partitions().count(),
+        }
+    }
+
+    /// What Raft says of itself.
+    pub fn quorum(&self) -> QuorumView {
+        let raft = self.raft_metrics.borrow();
+        QuorumView {
+            term: raft.current_term,
+            leads: raft.state.is_leader(),
+            last_index: raft.last_log_index,
+            applied: raft.last_applied.map(Position::from),
         }
     }
 

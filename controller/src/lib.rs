@@ -42,10 +42,11 @@ mod upkeep;
 mod writer;
 
 pub use controller::Controller;
-pub use handle::{ControllerHandle, ControllerMetrics};
+pub use handle::{ControllerHandle, ControllerMetrics, QuorumView};
 pub use home::StartError;
 pub use machine::Published;
 pub use options::{ConfiguredVoter, ControllerOptions, ControllerSettings, FatalHook, Listen};
+pub use vltava_raft_store::Position;
 
 /// For fuzzing only: what reads bytes that another controller sent.
 #[doc(hidden)]

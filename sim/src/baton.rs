@@ -1,7 +1,7 @@
 //! The threads of all simulated processes: real ones, of which exactly one runs at a time.
 //!
-//! The main thread has the baton; it hands it to a thread that may run, and gets it back when that thread waits in
-//! `vltava_threads` or ends. Whether a waiting thread may go on is asked of the closure that it left, so nobody is
+//! The main thread has the baton; it hands it to a thread that may run. When that thread waits in `vltava_threads` or ends, it
+//! hands the baton on to the next of its machine that may run, and the last one gives it back. Whether a waiting thread may go on is asked of the closure that it left, so nobody is
 //! resumed in vain. Which one of several may go first, and whether one is held back for a while, chance decides.
 
 use std::io;
@@ -26,6 +26,9 @@ const HURRIED_MAX: u32 = 100_000;
 
 /// Who has the baton: [`MAIN`], or a thread's number.
 static TURN: AtomicU64 = AtomicU64::new(MAIN);
+
+/// The machine whose threads hand the baton on among themselves; zero while the main thread wants it back each time.
+static FLOWING: AtomicU64 = AtomicU64::new(0);
 
 static THREADS: OnceLock<Threads> = OnceLock::new();
 
@@ -53,6 +56,8 @@ struct Table {
     last: u64,
     /// By machine, each machine's in the order in which they were spawned.
     threads: Vec<Vec<Record>>,
+    /// By machine, how often one of its threads went on.
+    resumed: Vec<u64>,
 }
 
 struct Record {
@@ -119,6 +124,7 @@ impl Table {
         let place = host.0 as usize;
         if self.threads.len() <= place {
             self.threads.resize_with(place + 1, Vec::new);
+            self.resumed.resize(place + 1, 0);
         }
         &mut self.threads[place]
     }
@@ -180,7 +186,7 @@ impl Simulator for Baton {
             }
             record.waits = Waits::For(Question::new(ready), until);
         }
-        give_back();
+        hand_on(me);
         wait_for_turn(me);
         let woken = table().find(me).map_or(Woken::Dead, |record| record.woken);
         if woken == Woken::Dead { die() } else { woken }
@@ -206,7 +212,7 @@ fn run(number: u64, host: HostId, body: Box<dyn FnOnce() + Send>) {
     // A real panic has been reported by the hook; here it only must not go further.
     let _ = catch_unwind(AssertUnwindSafe(|| if dead { drop(body) } else { body() }));
     table().of(host).retain(|record| record.number != number);
-    give_back();
+    hand_on(number);
 }
 
 fn wait_for_turn(number: u64) {
@@ -215,16 +221,38 @@ fn wait_for_turn(number: u64) {
     }
 }
 
-fn give_back() {
-    TURN.store(MAIN, Ordering::Release);
-    threads().main.unpark();
+/// Gives the baton to another thread of the machine that may run, or, where there is none, back to the main thread. It is the
+/// same choice that the main thread would make, without waking it for that.
+fn hand_on(me: u64) {
+    let flowing = FLOWING.load(Ordering::Relaxed);
+    let next = if flowing == 0 { None } else { choose(HostId(flowing)) };
+    let Some((number, thread)) = next.and_then(|(number, woken)| Some((number, prepare(number, woken)?)))
+    else {
+        TURN.store(MAIN, Ordering::Release);
+        threads().main.unpark();
+        return;
+    };
+    TURN.store(number, Ordering::Release);
+    if number != me {
+        thread.unpark();
+    }
 }
 
 /// Lets a thread run until it waits again.
 fn resume(number: u64, woken: Woken) {
-    let thread = {
+    let Some(thread) = prepare(number, woken) else { return };
+    TURN.store(number, Ordering::Release);
+    thread.unpark();
+    wait_for_turn(MAIN);
+}
+
+/// Notes that a thread goes on, and why.
+fn prepare(number: u64, woken: Woken) -> Option<Thread> {
+    {
         let mut table = table();
-        let Some(record) = table.find(number) else { return };
+        let host = table.find(number)?.host;
+        table.resumed[host.0 as usize] += 1;
+        let record = table.find(number)?;
         record.waits = Waits::Not;
         record.held_until = None;
         if record.woken != Woken::Dead {
@@ -235,11 +263,8 @@ fn resume(number: u64, woken: Woken) {
             &[number, woken as u64],
             format_args!("{} {} {woken:?}", record.host, record.name),
         );
-        record.thread.clone().expect("set when it was spawned")
-    };
-    TURN.store(number, Ordering::Release);
-    thread.unpark();
-    wait_for_turn(MAIN);
+        record.thread.clone()
+    }
 }
 
 /// The threads of a host that could run now, and why; threads that chance holds back are left out.
@@ -268,17 +293,22 @@ fn runnable(host: HostId) -> Vec<(u64, Woken)> {
     found
 }
 
+/// One of the threads of a host that could run now, and why.
+fn choose(host: HostId) -> Option<(u64, Woken)> {
+    let found = runnable(host);
+    match found.len() {
+        0 => None,
+        1 => Some(found[0]),
+        many => Some(found[threads().random.below(many as u64) as usize]),
+    }
+}
+
 /// Runs the threads of a host until none can go on without time passing.
 pub fn run_threads(host: HostId) {
-    loop {
-        let found = runnable(host);
-        let chosen = match found.len() {
-            0 => return,
-            1 => 0,
-            many => threads().random.below(many as u64) as usize,
-        };
-        resume(found[chosen].0, found[chosen].1);
-    }
+    let Some((number, woken)) = choose(host) else { return };
+    FLOWING.store(host.0, Ordering::Relaxed);
+    resume(number, woken);
+    FLOWING.store(0, Ordering::Relaxed);
 }
 
 /// When a thread of the host has to be looked at again though nothing happens.
@@ -358,6 +388,11 @@ pub fn doom(host: HostId) {
     for record in table.of(host) {
         record.woken = Woken::Dead;
     }
+}
+
+/// How often a thread of a host went on so far: while that stays, its threads changed nothing.
+pub fn resumed(host: HostId) -> u64 {
+    table().resumed.get(host.0 as usize).copied().unwrap_or(0)
 }
 
 /// Whether the caller is a thread that can wait for simulated time, and not the main one.

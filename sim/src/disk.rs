@@ -61,6 +61,11 @@ impl SimDisk {
         Self(Arc::new(Shared { host: self.0.host, memory, pace: self.0.pace.clone() }))
     }
 
+    /// A copy of what its process sees.
+    pub fn look(&self) -> MemoryStorage {
+        self.0.memory.survivor(&mut random::stream(0, "look"), CrashMode::Kill)
+    }
+
     /// Changes how long syncs take.
     pub fn set_pace(&self, pace: Pace) {
         self.pace().pace = pace;

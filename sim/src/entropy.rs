@@ -30,6 +30,16 @@ pub fn real_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// The processor time of all children that have ended and were waited for.
+pub fn children_cpu() -> Duration {
+    // SAFETY: all zeroes is a `rusage`.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `rusage`, which `usage` is.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    let duration = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+    duration(usage.ru_utime) + duration(usage.ru_stime)
+}
+
 /// Keeps this process on the processor that it is on: threads that hand on a baton are quicker on one. Where that can not be
 /// had, it runs all the same.
 pub fn stay_on_this_processor() {
@@ -45,6 +55,20 @@ pub fn stay_on_this_processor() {
     unsafe { libc::CPU_SET(processor, &mut set) };
     // SAFETY: the kernel reads one set, of the size that is told.
     let _: i32 = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+}
+
+/// Has the C library keep the memory that is given back to it, in one place for all threads: a run is short, and only one of
+/// its threads runs at a time.
+pub fn keep_memory() {
+    for (parameter, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_TRIM_THRESHOLD, i32::MAX),
+        (libc::M_MMAP_THRESHOLD, 1 << 30),
+        (libc::M_TOP_PAD, 16 << 20),
+    ] {
+        // SAFETY: takes no pointer. Where it is refused, memory comes and goes as before.
+        unsafe { libc::mallopt(parameter, value) };
+    }
 }
 
 /// The next 64 bits (splitmix64).

@@ -7,6 +7,7 @@ mod clock;
 mod disk;
 mod entropy;
 mod host;
+mod invariants;
 mod load;
 mod machine;
 mod nemesis;
@@ -21,8 +22,13 @@ mod world;
 use std::process::ExitCode;
 
 use args::Command;
+use vltava_model::seeded;
 
 fn main() -> ExitCode {
+    if let Err(problem) = seeded::plant(std::env::var(seeded::VARIABLE).ok().as_deref()) {
+        eprintln!("{}: {problem}", seeded::VARIABLE);
+        return ExitCode::from(2);
+    }
     match args::parse(std::env::args().skip(1)) {
         Ok(Command::Run(plan)) => run_one(plan),
         Ok(Command::Search(search)) => search::search(&search),
@@ -49,6 +55,7 @@ fn run_one(plan: run::Plan) -> ExitCode {
         std::process::exit(101);
     }));
     entropy::stay_on_this_processor();
+    entropy::keep_memory();
     entropy::take_over(plan.seed);
     let began = entropy::real_time();
     let outcome = run::run(plan);
@@ -58,7 +65,12 @@ fn run_one(plan: run::Plan) -> ExitCode {
     }
     let simulated = clock::now() / 1000;
     println!("seed {}: {}", plan.seed, outcome.summary);
-    println!("trace {:016x} entropy {:016x} events {}", trace::sum(), entropy::state(), trace::events());
+    println!(
+        "trace {:016x} entropy {:016x} events {} simulated_s {simulated}",
+        trace::sum(),
+        entropy::state(),
+        trace::events()
+    );
     eprintln!("{simulated} s simulated in {took:.2} s");
     // What is left is not worth the time to drop it.
     std::process::exit(if outcome.problems.is_empty() { 0 } else { 1 })

@@ -54,6 +54,14 @@ enum Kind {
     Clock,
 }
 
+impl Habits {
+    /// Nothing but wall clocks that jump.
+    pub fn only_clocks(self) -> Self {
+        let place = Kind::ALL.iter().position(|kind| *kind == Kind::Clock).expect("all are in it");
+        Self { kinds: 1 << place, ..self }
+    }
+}
+
 impl Kind {
     const ALL: [Self; 10] = [
         Self::Kill,

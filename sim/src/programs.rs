@@ -21,6 +21,9 @@ pub const CONTROLLER_PORT: u16 = 7093;
 /// The port of every broker.
 pub const BROKER_PORT: u16 = 7092;
 
+/// The log directory of every broker.
+pub const DATA: &str = "/data";
+
 /// How many controllers there are; their nodes are 1, 2, 3.
 pub const CONTROLLERS: u32 = 3;
 /// How many brokers there are; their nodes are 11, 12, 13.
@@ -115,7 +118,7 @@ fn broker(machine: &Machine, node: u32, window: Arc<Mutex<Window>>) -> Program {
             cluster_id: None,
             rack: None,
             storage,
-            log_dirs: vec![PathBuf::from("/data")],
+            log_dirs: vec![PathBuf::from(DATA)],
             advertised: vec![AdvertisedEndpoint {
                 listener: "GRPC".into(),
                 host: broker_name(node),

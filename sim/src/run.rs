@@ -6,6 +6,7 @@ use vltava_history::check;
 use vltava_history::format::Reader;
 
 use crate::clock::{self, Millis};
+use crate::invariants::{LogAgreement, Watch};
 use crate::load::{self, Load};
 use crate::nemesis::{self, Nemesis};
 use crate::random;
@@ -13,6 +14,18 @@ use crate::world::World;
 
 /// How long the cluster may take to form, and to be whole again after the last fault.
 const WHOLE_MAX: Millis = 60_000;
+
+/// One of so many seeds may take long.
+const LONG_RUNS: u32 = 10;
+
+/// In one of so many seeds nothing but clocks goes wrong.
+const ONLY_CLOCKS: u32 = 32;
+
+/// How often the logs of all replicas are compared.
+const COMPARE_EVERY: Millis = 20_000;
+
+/// How long nothing happens before they must be equal to their ends.
+const QUIET: Millis = 3_000;
 
 /// What is to be run.
 #[derive(Clone, Copy, Debug)]
@@ -37,13 +50,16 @@ pub struct Outcome {
 /// Runs a plan. Once in a process.
 pub fn run(plan: Plan) -> Outcome {
     let mut random = random::stream(plan.seed, "plan");
-    let duration = plan.duration.unwrap_or_else(|| random.random_range(30_000..180_000));
+    // Short runs find most of what there is to be found, and some things take long: see docs/reliability.md.
+    let longest = if random.random_ratio(1, LONG_RUNS) { 180_000 } else { 40_000 };
+    let drawn = random.random_range(10_000..longest);
+    let duration = plan.duration.unwrap_or(drawn);
     let load = Load::new(
         plan.seed,
         load::Habits {
             topics: random.random_range(1..=3),
             partitions: random.random_range(1..=4),
-            rest_max: random.random_range(50..=800),
+            rest_max: random.random_range(100..=2000),
             burst_max: random.random_range(1..=20),
             admin_rest_max: random.random_range(2_000..=20_000),
             delivery: random.random_range(10_000..=40_000),
@@ -54,10 +70,12 @@ pub fn run(plan: Plan) -> Outcome {
         last_max: random.random_range(2_000..=20_000),
         kinds: random.random::<u32>() | random.random::<u32>(),
     };
-    let mut world = World::new(plan.seed);
+    let only_clocks = random.random_ratio(1, ONLY_CLOCKS);
+    let habits = if only_clocks { habits.only_clocks() } else { habits };
+    let mut world = World::new(plan.seed, Watch::new(load.shown()));
     let mut nemesis = Nemesis::new(plan.seed, habits);
     let mut outcome = Outcome::default();
-    if let Err(problem) = course(&mut world, &load, &mut nemesis, duration) {
+    if let Err(problem) = course(&mut world, &load, &mut nemesis, duration, only_clocks) {
         outcome.problems.push(format!("{problem}\n{}", world.summary()));
     }
     outcome.problems.extend(load.complaints());
@@ -73,37 +91,82 @@ pub fn run(plan: Plan) -> Outcome {
     outcome
 }
 
-fn course(world: &mut World, load: &Load, nemesis: &mut Nemesis, duration: Millis) -> Result<(), String> {
+fn course(
+    world: &mut World,
+    load: &Load,
+    nemesis: &mut Nemesis,
+    duration: Millis,
+    only_clocks: bool,
+) -> Result<(), String> {
     world.start_all();
     world.run_on("a1", load.administrator());
-    wait(world, WHOLE_MAX, |_| load.is_prepared()).map_err(|()| "the cluster did not form".to_owned())?;
+    wait(world, WHOLE_MAX, |_| load.is_prepared(), |_| "the cluster did not form".to_owned())?;
     world.run_on("w1", load.worker(1));
     world.run_on("w2", load.worker(2));
     let end = clock::now() + duration;
+    let mut compare_at = clock::now() + COMPARE_EVERY;
+    let mut calm = None;
     while clock::now() < end {
         nemesis.act(world, load);
-        world.step();
+        world.step()?;
+        if clock::now() >= compare_at {
+            compare_at += COMPARE_EVERY;
+            world.watch.compare_logs(&world.machines, LogAgreement::Committed)?;
+        }
+        match &calm {
+            None if only_clocks => calm = world.watch.calm(),
+            None => {}
+            Some(calm) => world.watch.is_still(calm)?,
+        }
     }
     nemesis.heal_all(world, load);
     let healed = clock::now();
-    wait(world, WHOLE_MAX, |_| load.silent_since(healed).is_empty()).map_err(|()| {
-        format!("{WHOLE_MAX} ms after healing these take no writes: {:?}", load.silent_since(healed))
-    })?;
+    wait(
+        world,
+        WHOLE_MAX,
+        |_| load.silent_since(healed).is_empty(),
+        |_| format!("{WHOLE_MAX} ms after healing these take no writes: {:?}", load.silent_since(healed)),
+    )?;
     load.stop();
-    wait(world, 3 * WHOLE_MAX, |_| load.has_ended()).map_err(|()| "clients do not end".to_owned())?;
+    wait(world, 3 * WHOLE_MAX, |_| load.has_ended(), |_| "clients do not end".to_owned())?;
     world.end(crate::host::find("a1").expect("it has its name"), crate::machine::End::Kill, None);
     world.run_on("a1", load.last_reader(2 * WHOLE_MAX));
-    wait(world, 3 * WHOLE_MAX, |_| load.has_ended()).map_err(|()| "the last reading does not end".to_owned())
+    wait(world, 3 * WHOLE_MAX, |_| load.has_ended(), |_| "the last reading does not end".to_owned())?;
+    wait(
+        world,
+        WHOLE_MAX,
+        |world| out_of_sync(world).is_empty(),
+        |world| {
+            format!(
+                "{WHOLE_MAX} ms after the last reading these are not in sync everywhere: {:?}",
+                out_of_sync(world)
+            )
+        },
+    )?;
+    let quiet = clock::now() + QUIET;
+    wait(world, 2 * QUIET, |_| clock::now() >= quiet, |_| "time stands still".to_owned())?;
+    world.watch.compare_logs(&world.machines, LogAgreement::Whole)
 }
 
-/// Runs until something is so, or for too long.
-fn wait(world: &mut World, limit: Millis, is: impl Fn(&World) -> bool) -> Result<(), ()> {
+/// Partitions that some replica is behind in.
+fn out_of_sync(world: &World) -> Vec<String> {
+    let newest = world.watch.newest();
+    newest.under_replicated_partitions().map(|of| of.to_string()).collect()
+}
+
+/// Runs until something is so; when that takes too long, says what `problem` says.
+fn wait(
+    world: &mut World,
+    limit: Millis,
+    is: impl Fn(&World) -> bool,
+    problem: impl Fn(&World) -> String,
+) -> Result<(), String> {
     let deadline = clock::now() + limit;
     while !is(world) {
         if clock::now() >= deadline {
-            return Err(());
+            return Err(problem(world));
         }
-        world.step();
+        world.step()?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::baton;
 use crate::clock::{self, Millis};
 use crate::disk::{Pace, SimDisk};
 use crate::host::{self, HostId, Program};
+use crate::invariants::{Violation, Watch};
 use crate::machine::{End, Machine, Role};
 use crate::net;
 use crate::programs;
@@ -24,13 +25,15 @@ pub struct World {
     pub pace: Pace,
     /// Processes that ended themselves: machine and reason.
     pub deaths: Vec<(HostId, String)>,
+    /// What must hold all the time.
+    pub watch: Watch,
 }
 
 impl World {
     /// Machines that are all off. Once in a process.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, watch: Watch) -> Self {
         let mut random = random::stream(seed, "world");
-        let step = random.random_range(2..=5);
+        let step = random.random_range(2..=10);
         baton::install(seed, baton::Habits { hold_permille: 5, hold_max: 20 });
         net::create(seed, net::Habits { latency_min: step, latency_max: step + random.random_range(0..=10) });
         net::install();
@@ -47,7 +50,7 @@ impl World {
         add("w2".into(), Role::Client);
         add("a1".into(), Role::Client);
         let order = (0..machines.len()).collect();
-        Self { machines, random, order, step, pace, deaths: Vec::new() }
+        Self { machines, random, order, step, pace, deaths: Vec::new(), watch }
     }
 
     /// A machine by its number.
@@ -86,12 +89,17 @@ impl World {
     }
 
     /// One step of every machine.
-    pub fn step(&mut self) {
+    ///
+    /// # Errors
+    /// What does not hold after the step of one of them.
+    pub fn step(&mut self) -> Result<(), Violation> {
         let until = clock::now() + self.step;
         self.order.shuffle(&mut self.random);
         for place in self.order.clone() {
             let machine = &mut self.machines[place];
-            if let Some(why) = machine.step(until) {
+            let death = machine.step(until);
+            self.watch.look(machine)?;
+            if let Some(why) = death {
                 trace::note("death", &[machine.id.0], format_args!("{}: {why}", machine.id));
                 self.deaths.push((machine.id, why));
                 let rest = self.random.random_range(100..3000);
@@ -99,6 +107,7 @@ impl World {
             }
         }
         clock::set(until);
+        Ok(())
     }
 
     /// What there is to see.

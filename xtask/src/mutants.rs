@@ -283,7 +283,7 @@ mod tests {
 
     fn finding(bug: SeededBug, is_found: bool) -> Finding {
         let outcome = Outcome { ended: Ended::Failed, took: Duration::ZERO, seed: Some(3) };
-        Finding { bug, found: is_found.then_some((Harness::PartitionSimulation, outcome)) }
+        Finding { bug, found: is_found.then_some((Harness::Partition, outcome)) }
     }
 
     #[test]

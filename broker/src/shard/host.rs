@@ -227,6 +227,7 @@ impl Host {
     /// Shows the new offsets, and wakes followers' streams.
     fn publish(&mut self, turn: &Turn<'_>) {
         let offsets = self.machine.offsets();
+        self.shared.set_durable_end(offsets.durable_end);
         let moved = offsets.log_end != self.shared.log_end()
             || offsets.high_watermark != self.shared.high_watermark()
             || offsets.log_start != self.shared.log_start();

@@ -57,6 +57,7 @@ pub struct PartitionShared {
     log_start: AtomicU64,
     high_watermark: AtomicU64,
     log_end: AtomicU64,
+    durable_end: AtomicU64,
     moved: Notify,
     on_damage: DamageHook,
 }
@@ -71,6 +72,7 @@ impl PartitionShared {
             log_start: AtomicU64::new(0),
             high_watermark: AtomicU64::new(0),
             log_end: AtomicU64::new(0),
+            durable_end: AtomicU64::new(0),
             moved: Notify::new(),
             on_damage,
         }
@@ -114,6 +116,11 @@ impl PartitionShared {
         Offset::new(self.log_end.load(Ordering::Acquire))
     }
 
+    /// Up to where the log is on stable storage.
+    pub fn durable_end(&self) -> Offset {
+        Offset::new(self.durable_end.load(Ordering::Acquire))
+    }
+
     /// The next change of standing or watermark. Take it before looking, then await it.
     pub fn moved(&self) -> tokio::sync::futures::Notified<'_> {
         self.moved.notified()
@@ -149,6 +156,11 @@ impl PartitionShared {
         if started || committed {
             self.moved.notify_waiters();
         }
+    }
+
+    /// For the shard: what is on stable storage after a step.
+    pub fn set_durable_end(&self, durable_end: Offset) {
+        self.durable_end.store(durable_end.get(), Ordering::Release);
     }
 
     /// Access as a leader, in the epoch that the client believes in.

@@ -66,6 +66,7 @@ bugs! {
     NeverProposesAgain "B21" Stalls "a lost answer of the controller leaves the leader waiting for ever"
     AcksBeforeSync "B32" LosesData "replicas count what is written as if it were on stable storage"
     AcksBeforeReplication "I10" LosesData "acks=all is answered when the leader's own disk has it"
+    AcksJournalBeforeSync "B32" LosesData "the journal tells its shards that a group is on stable storage without syncing it"
     TrustsSyncsOfCutRecords "I10" LosesData "a sync that was begun before a truncation counts for what was written after it"
     AdmitsFencedMembers "B9" LosesData "the controller lets a fenced broker into an ISR"
     AdmitsOldRegistrations "B10" LosesData "the controller ignores the broker epoch of an ISR's new members"

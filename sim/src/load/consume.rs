@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use vltava_client::{ClientError, ConsumedRecord, Consumer, ConsumerOptions, StartAt};
 use vltava_history::event::{Assign, ClientRef, Event, PartitionRef, Poll, Reading, Role};
-use vltava_model::Offset;
+use vltava_model::{Offset, TopicPartition};
 
 use super::{Load, now};
 
@@ -69,6 +69,10 @@ impl Reader {
             poll.invoked = invoked;
             poll.high_watermark = self.consumer.high_watermark(&key.0, key.1);
             let place = self.load.0.recorder.place(*partition);
+            let ends = records.iter().map(|record| record.offset.next()).chain(poll.high_watermark);
+            if let Some(end) = ends.max() {
+                self.load.0.shown.show(TopicPartition::new(place.topic, place.index), end);
+            }
             for record in records {
                 poll.saw(place, record.offset, record.value.as_deref());
             }

@@ -20,6 +20,7 @@ use vltava_model::TopicId;
 
 use crate::clock::{self, Millis};
 use crate::host::Program;
+use crate::invariants::Shown;
 use crate::programs;
 use crate::random::{self, Random};
 
@@ -53,6 +54,7 @@ struct Shared {
     stopped: AtomicBool,
     /// Records acknowledged so far.
     acked: AtomicU64,
+    shown: Shown,
     /// Clients that have not ended yet.
     running: AtomicU64,
     /// What must not happen and no history shows.
@@ -108,6 +110,7 @@ impl Load {
             topics: Mutex::default(),
             stopped: AtomicBool::new(false),
             acked: AtomicU64::new(0),
+            shown: Shown::default(),
             running: AtomicU64::new(0),
             complaints: Mutex::default(),
         }))
@@ -126,6 +129,11 @@ impl Load {
     /// Records acknowledged so far.
     pub fn acked(&self) -> u64 {
         self.0.acked.load(Ordering::Relaxed)
+    }
+
+    /// Up to where clients were told that records are committed.
+    pub fn shown(&self) -> Shown {
+        self.0.shown.clone()
     }
 
     /// Whether topics are there to be used.

@@ -8,7 +8,7 @@ use rand::RngExt;
 use vltava_client::{ClientError, Producer, ProducerOptions, Record, Written};
 use vltava_history::Payload;
 use vltava_history::event::{Acks, At, ClientRef, Event, Outcome, PartitionRef, Produce, Role};
-use vltava_model::Offset;
+use vltava_model::{Offset, TopicPartition};
 
 use super::{Load, Topic, lock, now};
 use crate::clock;
@@ -93,6 +93,9 @@ impl Pending {
             Ok(written) => {
                 lock(&self.topic.acked)[self.index] = clock::now();
                 self.load.0.acked.fetch_add(1, Ordering::Relaxed);
+                let place = self.load.0.recorder.place(self.partition);
+                let partition = TopicPartition::new(place.topic, place.index);
+                self.load.0.shown.show(partition, written.offset.next());
                 self.record(Outcome::Ok(Some(written.offset)));
             }
             Err(error) => self.record(Outcome::Unknown(error.to_string())),

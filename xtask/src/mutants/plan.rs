@@ -8,9 +8,11 @@ use super::bugs::SeededBug;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Harness {
     /// Replicas of one partition, network, disks, clients and a model of the controller.
-    PartitionSimulation,
+    Partition,
     /// The controller's decisions.
-    DecisionSimulation,
+    Decisions,
+    /// A whole cluster in one process.
+    Cluster,
 }
 
 /// How a harness is run.
@@ -32,7 +34,7 @@ pub(super) struct Recipe {
 impl Harness {
     pub(super) fn recipe(self) -> Recipe {
         match self {
-            Self::PartitionSimulation => Recipe {
+            Self::Partition => Recipe {
                 name: "partition simulation",
                 folder: "partition",
                 target: "simulation",
@@ -40,7 +42,7 @@ impl Harness {
                 seeds: Some(("VLTAVA_SIM_SEEDS", 1_000)),
                 patience: Duration::from_secs(600),
             },
-            Self::DecisionSimulation => Recipe {
+            Self::Decisions => Recipe {
                 name: "decision simulation",
                 folder: "controller",
                 target: "vltava_controller",
@@ -50,6 +52,14 @@ impl Harness {
                 ],
                 seeds: Some(("VLTAVA_SEEDS", 1_000)),
                 patience: Duration::from_secs(600),
+            },
+            Self::Cluster => Recipe {
+                name: "cluster simulation",
+                folder: "sim",
+                target: "search",
+                tests: &["seeds_pass"],
+                seeds: Some(("VLTAVA_SIM_SEEDS", 100)),
+                patience: Duration::from_secs(900),
             },
         }
     }
@@ -76,7 +86,8 @@ pub(super) fn harnesses(bug: SeededBug) -> &'static [Harness] {
         | SeededBug::NeverProposesAgain
         | SeededBug::AcksBeforeSync
         | SeededBug::AcksBeforeReplication
-        | SeededBug::TrustsSyncsOfCutRecords => &[Harness::PartitionSimulation],
+        | SeededBug::TrustsSyncsOfCutRecords => &[Harness::Partition],
+        SeededBug::AcksJournalBeforeSync => &[Harness::Cluster],
         SeededBug::AdmitsFencedMembers
         | SeededBug::AdmitsOldRegistrations
         | SeededBug::KeepsWipedReplicasEligible
@@ -86,7 +97,7 @@ pub(super) fn harnesses(bug: SeededBug) -> &'static [Harness] {
         | SeededBug::RefusesRepeatedChange
         | SeededBug::KeepsLeaderEpoch
         | SeededBug::LetsLeadersStop
-        | SeededBug::RenewsEpochOfSameProcess => &[Harness::DecisionSimulation],
+        | SeededBug::RenewsEpochOfSameProcess => &[Harness::Decisions],
     }
 }
 

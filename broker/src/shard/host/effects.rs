@@ -275,6 +275,7 @@ impl Host {
         };
         // Offsets first: whoever sees the new role must not read the old role's watermarks.
         let offsets = self.machine.offsets();
+        self.shared.set_durable_end(offsets.durable_end);
         self.shared.set_offsets(offsets.log_start, offsets.high_watermark, offsets.log_end);
         self.shared.set_standing(standing);
         // Their streams see that the epoch in which they were let in is over.

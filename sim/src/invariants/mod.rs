@@ -1,0 +1,162 @@
+//! What must hold at every moment of a run, whatever goes wrong: one file for each concern, numbered as in
+//! `docs/reliability.md`.
+//!
+//! After each step of a machine its process is looked at, and only what changed is held against what all were seen to say
+//! before. It reads what daemons show; it never changes or delays them, and what goes wrong in a run is not known here.
+
+mod clocks;
+mod images;
+mod logs;
+mod partitions;
+mod quorum;
+mod registrations;
+mod replicas;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vltava_broker::state::BrokerState;
+use vltava_metadata::{Delta, Image};
+use vltava_model::{Offset, TopicPartition};
+
+use crate::baton;
+use crate::host::HostId;
+use crate::machine::Machine;
+pub use clocks::Calm;
+use images::Images;
+pub use logs::Agreement as LogAgreement;
+use partitions::Partitions;
+use quorum::Quorum;
+use registrations::Registrations;
+use replicas::Replicas;
+use topics::Topics;
+
+/// What does not hold, in words.
+pub type Violation = String;
+
+/// What an invariant says.
+type Verdict = Result<(), Violation>;
+
+/// One life of the process on a machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Life {
+    host: HostId,
+    start: u32,
+}
+
+/// Up to where clients were told that records are committed, by partition. Clones share it.
+#[derive(Clone, Default)]
+pub struct Shown(Arc<Mutex<BTreeMap<TopicPartition, Offset>>>);
+
+impl Shown {
+    /// A client was told that everything below `end` is committed.
+    pub fn show(&self, partition: TopicPartition, end: Offset) {
+        let mut shown = self.lock();
+        let known = shown.entry(partition).or_insert(end);
+        *known = end.max(*known);
+    }
+
+    fn end(&self, partition: TopicPartition) -> Offset {
+        self.lock().get(&partition).copied().unwrap_or(Offset::ZERO)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Offset>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All invariants, and what they remember.
+pub struct Watch {
+    images: Images,
+    quorum: Quorum,
+    partitions: Partitions,
+    registrations: Registrations,
+    topics: Topics,
+    replicas: Replicas,
+    /// How often threads of a machine had run when it was looked at last.
+    activity: BTreeMap<HostId, u64>,
+}
+
+impl Watch {
+    /// Nothing was seen yet.
+    pub fn new(shown: Shown) -> Self {
+        Self {
+            images: Images::default(),
+            quorum: Quorum::default(),
+            partitions: Partitions::default(),
+            registrations: Registrations::default(),
+            topics: Topics::default(),
+            replicas: Replicas::new(shown),
+            activity: BTreeMap::new(),
+        }
+    }
+
+    /// Looks at a machine after its step.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn look(&mut self, machine: &Machine) -> Verdict {
+        let window = machine.window();
+        let life = Life { host: machine.id, start: machine.starts };
+        if let Some(controller) = &window.controller {
+            self.quorum.look(life, controller.directory_id(), controller.quorum())?;
+            let image = controller.published().image();
+            self.see_image(life, image, images::Source::Controller)?;
+        }
+        if let Some(broker) = &window.broker {
+            self.look_at_broker(life, broker)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the logs of all replicas on the disks of brokers that run: what is committed, and all below what agrees.
+    /// With [`LogAgreement::Whole`] nothing may be under way, and they must be equal to their ends.
+    ///
+    /// # Errors
+    /// Where they differ.
+    pub fn compare_logs(&self, machines: &[Machine], agreement: LogAgreement) -> Verdict {
+        logs::compare(machines, agreement)
+    }
+
+    /// The cluster at rest, if it is.
+    pub fn calm(&self) -> Option<Calm> {
+        Calm::of(self.images.newest(), self.quorum.term())
+    }
+
+    /// Whether the cluster is as it was; for runs in which nothing but clocks goes wrong.
+    ///
+    /// # Errors
+    /// What has changed.
+    pub fn is_still(&self, calm: &Calm) -> Verdict {
+        calm.lasts(self.images.newest(), self.quorum.term())
+    }
+
+    /// The newest metadata that any controller had applied.
+    pub fn newest(&self) -> &Arc<Image> {
+        self.images.newest()
+    }
+
+    fn look_at_broker(&mut self, life: Life, broker: &BrokerState) -> Verdict {
+        let image = broker.image();
+        self.registrations.look(life, broker, &image)?;
+        self.see_image(life, image, images::Source::Broker)?;
+        // Partitions change on threads only.
+        let activity = baton::resumed(life.host);
+        if self.activity.insert(life.host, activity) == Some(activity) {
+            return Ok(());
+        }
+        self.topics.look(broker)?;
+        self.replicas.look(life, broker, self.images.newest(), &mut self.partitions)
+    }
+
+    fn see_image(&mut self, life: Life, image: Arc<Image>, source: images::Source) -> Verdict {
+        let Some(place) = self.images.see(life, image, source)? else { return Ok(()) };
+        for (before, after) in place.steps() {
+            let delta = Delta::between((**before).clone(), (**after).clone());
+            self.partitions.step(&delta)?;
+            self.registrations.step(&delta)?;
+        }
+        self.topics.state(&place.image)
+    }
+}
