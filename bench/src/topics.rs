@@ -107,7 +107,7 @@ async fn ask(client: &Client, topic: &str, leader: u32, partitions: Vec<u32>, en
     let Some(Ok(mut log)) = address.map(|address| client.log(&address)) else { return };
     let at = Some(offset_query::At::Latest(true));
     let queries = partitions.into_iter().map(|partition| OffsetQuery { partition, at }).collect();
-    let request = ListOffsetsRequest { topic: topic.to_owned(), partitions: queries };
+    let request = ListOffsetsRequest { topic: topic.to_owned(), partitions: queries, ..Default::default() };
     let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(5), log.list_offsets(request)).await else {
         return;
     };

@@ -172,7 +172,7 @@ impl BrokerState {
         self.directories.failed()
     }
 
-    /// Finds the partition that a request names by topic id or name.
+    /// Finds the partition that a request names by topic id, name or both. An id is never taken for another topic of the name.
     ///
     /// # Errors
     /// The detail for the client when it is unknown or held elsewhere.
@@ -191,9 +191,14 @@ impl BrokerState {
         } else {
             let id = TopicId::from_slice(topic_id)
                 .ok_or_else(|| status::detail(ErrorCode::InvalidRequest, "a topic id has 16 bytes"))?;
-            image
+            let topic = image
                 .topic(id)
-                .ok_or_else(|| status::detail(ErrorCode::UnknownTopicId, format!("no topic has id {id}")))?
+                .ok_or_else(|| status::detail(ErrorCode::UnknownTopicId, format!("no topic has id {id}")))?;
+            if !name.is_empty() && *topic.name != *name {
+                let message = format!("the topic with id {id} is named '{}', not '{name}'", topic.name);
+                return Err(status::detail(ErrorCode::InconsistentTopicId, message));
+            }
+            topic
         };
         let key = TopicPartition::new(topic.id, PartitionIndex::new(partition));
         if let Some(handle) = self.partition(key) {

@@ -15,7 +15,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
 
     let mut consumer = Consumer::new(Client::connect(&servers)?, ConsumerOptions::default());
-    // Positions are the application's to keep: begin at `StartAt::Offset` with what it has saved.
+    // Positions are the application's to keep: begin at `StartAt::Offset` with what it has saved, by `assign_in` with the
+    // topic's id beside it, since a topic that was created anew under the name has other records at its offsets.
     let partitions = consumer.assign_topic(&topic, StartAt::Earliest).await?;
     println!("{topic} has {partitions} partitions");
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
-use vltava_model::ErrorCode;
+use vltava_model::{ErrorCode, TopicId};
 use vltava_proto::v1::admin_client::AdminClient;
 use vltava_proto::v1::*;
 
@@ -96,7 +96,14 @@ impl Admin {
         topics: Vec<NewTopic>,
         validate_only: bool,
     ) -> Result<CreateTopicsResponse, ClientError> {
-        ask!(self, create_topics, CreateTopicsRequest { topics: topics.clone(), validate_only })
+        let created: CreateTopicsResponse =
+            ask!(self, create_topics, CreateTopicsRequest { topics: topics.clone(), validate_only })?;
+        if !validate_only {
+            for topic in created.topics.iter().filter(|topic| topic.error.is_none()) {
+                self.client.changed(&topic.name, Some(&topic.topic_id), created.metadata_offset);
+            }
+        }
+        Ok(created)
     }
 
     /// Creates one topic.
@@ -118,7 +125,31 @@ impl Admin {
     /// # Errors
     /// When no server answers, or refuses the call as a whole.
     pub async fn delete_topics(&self, names: Vec<String>) -> Result<DeleteTopicsResponse, ClientError> {
-        ask!(self, delete_topics, DeleteTopicsRequest { names: names.clone() })
+        let deleted: DeleteTopicsResponse =
+            ask!(self, delete_topics, DeleteTopicsRequest { names: names.clone(), ..Default::default() })?;
+        self.learn_deletions(&deleted);
+        Ok(deleted)
+    }
+
+    /// Deletes the topic with this id: another one that has its name by now stays.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_ID` when there is none (any more); when no server answers, or refuses.
+    pub async fn delete_topic_with_id(&self, id: TopicId) -> Result<(), ClientError> {
+        let request =
+            DeleteTopicsRequest { names: Vec::new(), topic_ids: vec![id.to_bytes().to_vec().into()] };
+        let deleted: DeleteTopicsResponse = ask!(self, delete_topics, request.clone())?;
+        self.learn_deletions(&deleted);
+        match deleted.topics.into_iter().find_map(|topic| topic.error) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn learn_deletions(&self, deleted: &DeleteTopicsResponse) {
+        for topic in deleted.topics.iter().filter(|topic| topic.error.is_none()) {
+            self.client.changed(&topic.name, None, deleted.metadata_offset);
+        }
     }
 
     /// Raises a topic's number of partitions.
@@ -151,11 +182,17 @@ impl Admin {
         partition: u32,
         before: Option<u64>,
     ) -> Result<u64, ClientError> {
-        let request = DeleteRecordsRequest { topic: topic.to_owned(), partition, before_offset: before };
+        self.client.refresh_topic(topic).await?;
+        let mut pin = self.client.pin(topic).await?;
+        let request = DeleteRecordsRequest {
+            topic: topic.to_owned(),
+            partition,
+            before_offset: before,
+            topic_id: pin.wire_id(),
+        };
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         for _ in 0..20 {
-            self.client.refresh_topic(topic).await?;
-            let leader = self.client.leader(topic, vltava_model::PartitionIndex::new(partition)).await;
+            let leader = self.client.leader(&pin, vltava_model::PartitionIndex::new(partition));
             let outcome = match leader {
                 Ok(leader) => self.delete_records_at(leader.node, request.clone()).await,
                 Err(error) => Err(error),
@@ -164,6 +201,8 @@ impl Admin {
                 Err(error) if error.is_retriable() => backoff.wait().await,
                 outcome => return outcome,
             }
+            // Records of a topic that was created anew under the name are not meant.
+            self.client.look_after(&mut pin).await?;
         }
         Err(ClientError::new(ErrorCode::LeaderNotAvailable, format!("{topic}-{partition} found no leader")))
     }

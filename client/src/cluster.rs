@@ -1,16 +1,18 @@
 //! What the client knows of the cluster: brokers, topics, leaders, and a connection to each broker.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tonic::transport::Channel;
-use vltava_model::{ErrorCode, LeaderEpoch, NodeId, PartitionIndex};
+use vltava_model::{ErrorCode, LeaderEpoch, NodeId, PartitionIndex, TopicId};
 use vltava_proto::v1::log_client::LogClient;
 use vltava_proto::v1::{MetadataRequest, MetadataResponse, TopicMetadata};
 
 use crate::channel::{self, MAX_MESSAGE_BYTES};
 use crate::error::ClientError;
+use crate::pin::Pin;
 
 /// The listener that this client uses.
 const GRPC: &str = "GRPC";
@@ -55,14 +57,43 @@ pub struct Client {
 struct Inner {
     options: ClientOptions,
     known: Mutex<Known>,
+    /// How often a known topic went, or a name came to mean another one.
+    topic_changes: AtomicU64,
 }
 
 #[derive(Default)]
 struct Known {
     channels: BTreeMap<String, Channel>,
     brokers: BTreeMap<NodeId, String>,
-    topics: BTreeMap<String, Arc<TopicMetadata>>,
+    topics: BTreeMap<String, KnownTopic>,
     metadata_offset: u64,
+}
+
+/// A topic as it was when it was last seen.
+struct KnownTopic {
+    metadata: Arc<TopicMetadata>,
+    /// By metadata of which offset.
+    seen_at: u64,
+}
+
+impl Known {
+    /// Learns what an answer says of a topic; whether a known topic went, or the name came to mean another one.
+    fn learn_topic(&mut self, topic: &TopicMetadata, offset: u64) -> bool {
+        let same = |known: &KnownTopic| topic.error.is_none() && known.metadata.topic_id == topic.topic_id;
+        let known = self.topics.get(&topic.name);
+        let changed = known.is_some_and(|known| !same(known));
+        // Metadata that are older than a topic can't tell that it is gone.
+        if changed && known.is_some_and(|known| offset < known.seen_at) {
+            return false;
+        }
+        if topic.error.is_some() {
+            self.topics.remove(&topic.name);
+            return changed;
+        }
+        let seen_at = known.filter(|known| same(known)).map_or(offset, |known| known.seen_at.max(offset));
+        self.topics.insert(topic.name.clone(), KnownTopic { metadata: Arc::new(topic.clone()), seen_at });
+        changed
+    }
 }
 
 /// The leader of a partition and the way to it.
@@ -99,16 +130,64 @@ impl Client {
         for server in &options.servers {
             channel::lazy(server)?;
         }
-        Ok(Self { inner: Arc::new(Inner { options, known: Mutex::default() }) })
+        let topic_changes = AtomicU64::new(0);
+        Ok(Self { inner: Arc::new(Inner { options, known: Mutex::default(), topic_changes }) })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How new the newest metadata is that were seen, as an offset of the metadata log.
-    pub(crate) fn newest_seen(&self) -> u64 {
-        self.known().metadata_offset
+    /// How often a known topic went, or a name came to mean another one: what was pinned before such a change is to be
+    /// looked at again.
+    pub(crate) fn topic_changes(&self) -> u64 {
+        self.inner.topic_changes.load(Ordering::Acquire)
+    }
+
+    /// The topic that a name means, as far as is known without asking.
+    pub(crate) fn known_pin(&self, name: &str) -> Option<Pin> {
+        let known = self.known();
+        let topic = known.topics.get(name)?;
+        let id = TopicId::from_slice(&topic.metadata.topic_id)?;
+        Some(Pin::new(name, id, topic.seen_at))
+    }
+
+    /// The topic that a name means now, from memory or asked for.
+    ///
+    /// # Errors
+    /// As [`Self::topic`].
+    pub(crate) async fn pin(&self, name: &str) -> Result<Pin, ClientError> {
+        if let Some(pin) = self.known_pin(name) {
+            return Ok(pin);
+        }
+        self.refresh_topic(name).await?;
+        self.known_pin(name).ok_or_else(|| {
+            ClientError::new(ErrorCode::UnknownTopicOrPartition, format!("topic '{name}' comes and goes"))
+        })
+    }
+
+    /// Asks anew what became of a pinned topic and its leaders. Without an answer the old metadata does.
+    ///
+    /// # Errors
+    /// When it is gone for certain.
+    pub(crate) async fn look_after(&self, pin: &mut Pin) -> Result<(), ClientError> {
+        match self.refresh(&[pin.name().to_owned()]).await {
+            Ok(answer) => pin.judge(&answer),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes note of a change that an administrator was told of: of what the name means since when, if anything.
+    pub(crate) fn changed(&self, name: &str, now: Option<&[u8]>, metadata_offset: u64) {
+        let mut known = self.known();
+        known.metadata_offset = known.metadata_offset.max(metadata_offset);
+        let old = |known: &KnownTopic| {
+            known.seen_at < metadata_offset && now.is_none_or(|now| known.metadata.topic_id != now)
+        };
+        if known.topics.get(name).is_some_and(old) {
+            known.topics.remove(name);
+            self.inner.topic_changes.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// How long one request may take.
@@ -205,12 +284,12 @@ impl Client {
                     .insert(NodeId::new(broker.node_id), format!("{}:{}", endpoint.host, endpoint.port));
             }
         }
+        let mut changed = false;
         for topic in &response.topics {
-            if topic.error.is_none() {
-                known.topics.insert(topic.name.clone(), Arc::new(topic.clone()));
-            } else {
-                known.topics.remove(&topic.name);
-            }
+            changed |= known.learn_topic(topic, response.metadata_offset);
+        }
+        if changed {
+            self.inner.topic_changes.fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -220,7 +299,7 @@ impl Client {
     /// When no broker answers, or the topic does not exist.
     pub async fn topic(&self, name: &str) -> Result<Arc<TopicMetadata>, ClientError> {
         if let Some(topic) = self.known().topics.get(name) {
-            return Ok(topic.clone());
+            return Ok(topic.metadata.clone());
         }
         self.refresh_topic(name).await
     }
@@ -244,21 +323,94 @@ impl Client {
         }
     }
 
-    /// The leader of a partition as far as is known without asking.
+    /// The leader of a partition of a pinned topic, as far as is known without asking.
     ///
     /// # Errors
-    /// When the partition does not exist, or has no leader now.
-    pub async fn leader(&self, topic: &str, partition: PartitionIndex) -> Result<Leader, ClientError> {
-        let metadata = self.topic(topic).await?;
-        let found = metadata.partitions.iter().find(|p| p.partition == partition.get()).ok_or_else(|| {
-            let message = format!("topic '{topic}' has no partition {partition}");
-            ClientError::new(ErrorCode::UnknownTopicOrPartition, message)
-        })?;
-        let no_leader = || {
-            ClientError::new(ErrorCode::LeaderNotAvailable, format!("{topic}-{partition} has no leader now"))
+    /// When the partition is not known, or has no leader now; whether the topic is gone is for [`Self::look_after`].
+    pub(crate) fn leader(&self, pin: &Pin, partition: PartitionIndex) -> Result<Leader, ClientError> {
+        let name = pin.name();
+        let (node, epoch, address) = {
+            let known = self.known();
+            let topic = known.topics.get(name).filter(|topic| pin.is(&topic.metadata)).ok_or_else(|| {
+                let message = format!("topic '{name}' with id {} is not known", pin.id());
+                ClientError::new(ErrorCode::UnknownTopicId, message)
+            })?;
+            let mut partitions = topic.metadata.partitions.iter();
+            let found = partitions.find(|found| found.partition == partition.get()).ok_or_else(|| {
+                let message = format!("topic '{name}' has no partition {partition}");
+                ClientError::new(ErrorCode::UnknownTopicOrPartition, message)
+            })?;
+            let no_leader = || {
+                let message = format!("{name}-{partition} has no leader now");
+                ClientError::new(ErrorCode::LeaderNotAvailable, message)
+            };
+            let node = NodeId::new(found.leader.ok_or_else(no_leader)?);
+            let address = known.brokers.get(&node).cloned().ok_or_else(no_leader)?;
+            (node, LeaderEpoch::new(found.leader_epoch), address)
         };
-        let node = NodeId::new(found.leader.ok_or_else(no_leader)?);
-        let address = self.known().brokers.get(&node).cloned().ok_or_else(no_leader)?;
-        Ok(Leader { node, epoch: LeaderEpoch::new(found.leader_epoch), client: self.log(&address)? })
+        Ok(Leader { node, epoch, client: self.log(&address)? })
+    }
+
+    /// An answer is late: asks whether the leader is still the same. Without an answer nothing is known to have changed.
+    ///
+    /// # Errors
+    /// When another one was elected, or the topic is gone.
+    pub(crate) async fn still_leads(
+        &self,
+        pin: &mut Pin,
+        partition: PartitionIndex,
+        leads: (NodeId, LeaderEpoch),
+    ) -> Result<(), ClientError> {
+        self.look_after(pin).await?;
+        match self.leader(pin, partition) {
+            Ok(now) if (now.node, now.epoch) != leads => {
+                Err(ClientError::new(ErrorCode::NotLeaderOrFollower, "another leader was elected"))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(id: u8) -> TopicMetadata {
+        TopicMetadata { name: "t".into(), topic_id: vec![id; 16].into(), ..TopicMetadata::default() }
+    }
+
+    fn missing() -> TopicMetadata {
+        let error = vltava_proto::status::detail(ErrorCode::UnknownTopicOrPartition, "none");
+        TopicMetadata { name: "t".into(), error: Some(error), ..TopicMetadata::default() }
+    }
+
+    fn id(known: &Known) -> Option<u8> {
+        known.topics.get("t").map(|topic| topic.metadata.topic_id[0])
+    }
+
+    #[test]
+    fn older_metadata_do_not_bring_back_what_a_name_meant() {
+        let mut known = Known::default();
+        assert!(!known.learn_topic(&named(1), 10));
+        assert!(!known.learn_topic(&missing(), 9), "older than the topic");
+        assert!(known.learn_topic(&named(2), 12), "made anew");
+        assert!(!known.learn_topic(&named(1), 11));
+        assert!(!known.learn_topic(&missing(), 11));
+        assert_eq!(id(&known), Some(2));
+        assert!(known.learn_topic(&missing(), 13));
+        assert_eq!(id(&known), None);
+    }
+
+    #[tokio::test]
+    async fn what_an_administrator_was_told_is_known_at_once() {
+        let client = Client::connect("127.0.0.1:1").unwrap();
+        client.known().learn_topic(&named(1), 10);
+        client.changed("t", Some(&[1; 16]), 10);
+        assert!(client.known_pin("t").is_some(), "it is the one that was created");
+        let before = client.topic_changes();
+        client.changed("t", None, 12);
+        assert!(client.known_pin("t").is_none());
+        assert_ne!(client.topic_changes(), before);
+        assert_eq!(client.known().metadata_offset, 12, "older answers are not taken");
     }
 }

@@ -34,6 +34,7 @@ mod channel;
 pub mod cluster;
 pub mod consumer;
 pub mod error;
+mod pin;
 pub mod producer;
 
 pub use admin::Admin;

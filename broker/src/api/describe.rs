@@ -112,8 +112,11 @@ async fn ask(address: String, topic: Arc<TopicImage>, indexes: Vec<PartitionInde
         |index: &PartitionIndex, at: offset_query::At| OffsetQuery { partition: index.get(), at: Some(at) };
     let earliest = indexes.iter().map(|index| query(index, offset_query::At::Earliest(true)));
     let latest = indexes.iter().map(|index| query(index, offset_query::At::Latest(true)));
-    let request =
-        ListOffsetsRequest { topic: topic.name.to_string(), partitions: earliest.chain(latest).collect() };
+    let request = ListOffsetsRequest {
+        topic: topic.name.to_string(),
+        partitions: earliest.chain(latest).collect(),
+        topic_id: topic.id.to_bytes().to_vec().into(),
+    };
     let channel = channel::lazy(&address).ok()?;
     let answers = LogClient::new(channel).list_offsets(request).await.ok()?.into_inner().partitions;
     let (earliest, latest) = answers.split_at_checked(indexes.len())?;

@@ -20,7 +20,7 @@ use crate::state::BrokerState;
 pub async fn list(state: &Arc<BrokerState>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut partitions = Vec::with_capacity(request.partitions.len());
     for query in request.partitions {
-        let answer = match answer(state, &request.topic, query).await {
+        let answer = match answer(state, &request.topic_id, &request.topic, query).await {
             Ok(answer) => answer,
             Err(error) => OffsetAnswer { error: Some(*error), ..OffsetAnswer::default() },
         };
@@ -31,10 +31,11 @@ pub async fn list(state: &Arc<BrokerState>, request: ListOffsetsRequest) -> List
 
 async fn answer(
     state: &Arc<BrokerState>,
+    topic_id: &[u8],
     topic: &str,
     query: OffsetQuery,
 ) -> Result<OffsetAnswer, Box<ErrorDetail>> {
-    let handle = state.resolve(&[], topic, query.partition).map_err(Box::new)?;
+    let handle = state.resolve(topic_id, topic, query.partition).map_err(Box::new)?;
     let shared = handle.shared();
     let explain = |code| Box::new(state.explain(handle.partition(), code));
     let (epoch, epoch_start, reader) = shared.lead(None).map_err(explain)?;
@@ -86,7 +87,8 @@ pub async fn delete_records(
     state: &Arc<BrokerState>,
     request: DeleteRecordsRequest,
 ) -> Result<DeleteRecordsResponse, Status> {
-    let handle = state.resolve(&[], &request.topic, request.partition).map_err(status::from_detail)?;
+    let handle =
+        state.resolve(&request.topic_id, &request.topic, request.partition).map_err(status::from_detail)?;
     let explain = |code| status::from_detail(state.explain(handle.partition(), code));
     handle.shared().lead(None).map_err(explain)?;
     let (reply, answered) = oneshot::channel();

@@ -51,7 +51,8 @@ impl<'a> Reader<'a> {
     /// Why it can't be put there now.
     pub async fn assign(&mut self, index: u32, start: StartAt) -> Result<(), String> {
         let name = self.topic.name.clone();
-        self.consumer.assign(&name, index, start).await.map_err(|error| error.to_string())?;
+        let assigned = self.consumer.assign_in(&name, self.topic.id, index, start).await;
+        assigned.map_err(|error| error.to_string())?;
         let from = self.position(index);
         let partition = self.topic.partitions[index as usize];
         let at = self.common.scribe.now();
@@ -131,7 +132,7 @@ impl<'a> Reader<'a> {
         let client = self.common.client().ok()?;
         let options = ConsumerOptions { default_api_timeout: LOOKUP, ..ConsumerOptions::default() };
         let mut scout = Consumer::new(client, options);
-        scout.assign(&self.topic.name, index, StartAt::Earliest).await.ok()?;
+        scout.assign_in(&self.topic.name, self.topic.id, index, StartAt::Earliest).await.ok()?;
         scout.position(&self.topic.name, index)
     }
 

@@ -125,7 +125,8 @@ impl Writer<'_> {
         let payload =
             Payload { run: place.run, producer: self.who, seq, topic: place.topic, partition: place.index };
         let value = payload.encode(self.rng.random_range(SIZES));
-        let record = Record::new(&self.topic.name).value(value).partition(place.index.get());
+        let record = Record::new(&self.topic.name).topic_id(self.topic.id);
+        let record = record.value(value).partition(place.index.get());
         let told = Told {
             common: self.common.clone(),
             producer: self.who,

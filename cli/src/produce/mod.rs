@@ -240,6 +240,7 @@ fn record(args: &ProduceArgs, shape: &Shape, line: Bytes) -> Result<Record, Stri
     let parts = shape.parts(line)?;
     let headers = parts.headers.into_iter().map(|(key, value)| RecordHeader::new(key, Some(value)));
     Ok(Record {
+        topic_id: None,
         topic: args.topic.clone(),
         partition: args.partition.map(vltava_model::PartitionIndex::new),
         key: parts.key,

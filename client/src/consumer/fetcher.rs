@@ -1,4 +1,6 @@
 //! Reads one partition on and on: a stream to its leader, opened anew wherever the leader moves.
+//!
+//! It reads one topic by id: when that is gone it ends, since its offsets mean nothing in another topic of that name.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -9,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use vltava_model::batch::Batch;
-use vltava_model::{ErrorClass, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex};
+use vltava_model::{ErrorClass, ErrorCode, Offset, PartitionIndex};
 use vltava_proto::v1::{ConsumeRequest, FetchRequest, FetchResponse, RecordFormat};
 
 use super::ConsumedRecord;
@@ -17,6 +19,7 @@ use super::options::{ConsumerOptions, OffsetReset};
 use crate::backoff::Backoff;
 use crate::cluster::Client;
 use crate::error::ClientError;
+use crate::pin::Pin;
 
 /// After so long without records the fetcher asks whether the leader is still the same.
 const LATE: Duration = Duration::from_secs(2);
@@ -46,6 +49,8 @@ pub(super) struct Fetcher {
     pub(super) client: Client,
     pub(super) options: ConsumerOptions,
     pub(super) topic: Arc<str>,
+    /// Which topic of that name; none before it was asked for.
+    pub(super) pin: Option<Pin>,
     pub(super) partition: PartitionIndex,
     pub(super) position: Offset,
 }
@@ -107,9 +112,25 @@ impl Fetcher {
                 return;
             }
             backoff.wait().await;
-            // Without an answer the old metadata does; the next attempt asks again.
-            let _ = self.client.refresh_topic(&self.topic).await;
+            let looked = match &mut self.pin {
+                Some(pin) => self.client.look_after(pin).await,
+                None => Ok(()),
+            };
+            if let Err(gone) = looked {
+                hand_over(Err(self.ended_by(&gone))).await;
+                return;
+            }
         }
+    }
+
+    /// What the reader is told when the topic is gone.
+    fn ended_by(&self, gone: &ClientError) -> ClientError {
+        let (topic, partition, position) = (&self.topic, self.partition, self.position);
+        let message = format!(
+            "{topic}-{partition} can't be read on from offset {position}: {}; assign it again to read what has this name then",
+            gone.message()
+        );
+        ClientError::new(gone.code(), message)
     }
 
     /// Whether, and from where, to go on after an error.
@@ -130,8 +151,7 @@ impl Fetcher {
                 None => Err(error),
             };
         }
-        let topic_is_gone = error.code() == ErrorCode::UnknownTopicId;
-        if error.class() == ErrorClass::GiveUp || topic_is_gone { Err(error) } else { Ok(()) }
+        if error.class() == ErrorClass::GiveUp { Err(error) } else { Ok(()) }
     }
 
     async fn stream<F>(
@@ -141,10 +161,16 @@ impl Fetcher {
     where
         F: Future<Output = bool>,
     {
-        let mut leader = self.client.leader(&self.topic, self.partition).await?;
+        let mut pin = match &self.pin {
+            Some(pin) => pin.clone(),
+            None => self.client.pin(&self.topic).await?,
+        };
+        self.pin = Some(pin.clone());
+        let mut leader = self.client.leader(&pin, self.partition)?;
         // One message for each chunk that is out, and those are bounded by the bytes granted.
         let (grants, requests) = mpsc::unbounded_channel();
         let start = FetchRequest {
+            topic_id: pin.wire_id(),
             topic: self.topic.to_string(),
             partition: self.partition.get(),
             offset: self.position.get(),
@@ -165,7 +191,8 @@ impl Fetcher {
             let response = match tokio::time::timeout(LATE, responses.message()).await {
                 Ok(response) => response?.ok_or_else(broken)?,
                 Err(_) => {
-                    self.still_leads(leader.node, leader.epoch).await?;
+                    let leads = (leader.node, leader.epoch);
+                    self.client.still_leads(&mut pin, self.partition, leads).await?;
                     continue;
                 }
             };
@@ -176,18 +203,6 @@ impl Fetcher {
                 return Err(Ended::Unheard);
             }
             self.position = next;
-        }
-    }
-
-    /// Nothing came for a while: either there is nothing, or the leader is silent and another one was elected.
-    async fn still_leads(&self, node: NodeId, epoch: LeaderEpoch) -> Result<(), ClientError> {
-        // Without an answer nothing is known to have changed.
-        let _ = self.client.refresh_topic(&self.topic).await;
-        match self.client.leader(&self.topic, self.partition).await {
-            Ok(now) if (now.node, now.epoch) != (node, epoch) => {
-                Err(ClientError::new(ErrorCode::NotLeaderOrFollower, "another leader was elected"))
-            }
-            Ok(_) | Err(_) => Ok(()),
         }
     }
 

@@ -2,6 +2,10 @@
 //!
 //! What is read ahead is bounded by the bytes granted to each stream. Positions move when [`Consumer::poll`] hands records
 //! out, so a consumer that stops and starts from its position misses and repeats nothing.
+//!
+//! A partition is read in the topic that its name meant when it was assigned. When that topic is deleted, the next poll says
+//! so, also when another one was created under the same name: its offsets have nothing to do with the old ones, so where to
+//! begin in it is for the caller to say.
 
 mod fetcher;
 mod options;
@@ -14,12 +18,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use vltava_model::batch::RecordHeader;
-use vltava_model::{ErrorCode, Offset, PartitionIndex};
+use vltava_model::{ErrorCode, Offset, PartitionIndex, TopicId};
 use vltava_proto::v1::{ListOffsetsRequest, OffsetQuery, offset_query};
 
 use crate::backoff::Backoff;
 use crate::cluster::Client;
 use crate::error::ClientError;
+use crate::pin::Pin;
 pub use options::{ConsumerOptions, OffsetReset, StartAt};
 
 /// A record that was read.
@@ -52,6 +57,8 @@ struct Fetched {
 }
 
 struct Assigned {
+    /// Which topic of the name, where it is known.
+    pin: Option<Pin>,
     position: Offset,
     paused: bool,
     generation: u64,
@@ -98,20 +105,51 @@ impl Consumer {
         Ok(metadata.partitions.len())
     }
 
-    /// Adds one partition, or moves it when it is there already.
+    /// Adds one partition of the topic that has this name now, or moves it when it is there already.
     ///
     /// # Errors
     /// When the partition does not exist, or its leader can't be asked for the offset.
     pub async fn assign(&mut self, topic: &str, partition: u32, start: StartAt) -> Result<(), ClientError> {
         let key = (topic.to_owned(), PartitionIndex::new(partition));
-        let offset = match start {
-            StartAt::Offset(offset) => offset,
-            StartAt::Earliest => self.offset_at(&key, offset_query::At::Earliest(true)).await?,
-            StartAt::Latest => self.offset_at(&key, offset_query::At::Latest(true)).await?,
-            StartAt::Timestamp(ms) => self.offset_at(&key, offset_query::At::TimestampMs(ms)).await?,
-        };
-        self.start(key, offset);
+        if let StartAt::Offset(offset) = start {
+            self.start(key, self.client.known_pin(topic), offset);
+            return Ok(());
+        }
+        let mut pin = self.pin(topic).await?;
+        let offset = self.offset(&mut pin, key.1, start).await?;
+        self.start(key, Some(pin), offset);
         Ok(())
+    }
+
+    /// As [`Self::assign`], in the topic with this id only: for a caller that has kept an offset of that topic.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_ID` when, as far as is known, the name means another topic; else as [`Self::assign`].
+    pub async fn assign_in(
+        &mut self,
+        topic: &str,
+        id: TopicId,
+        partition: u32,
+        start: StartAt,
+    ) -> Result<(), ClientError> {
+        let mut pin = self.pin(topic).await?;
+        if pin.id() != id {
+            self.client.refresh_topic(topic).await?;
+            pin = self.pin(topic).await?;
+        }
+        if pin.id() != id {
+            return Err(pin.is_not(id));
+        }
+        let partition = PartitionIndex::new(partition);
+        let offset = self.offset(&mut pin, partition, start).await?;
+        self.start((topic.to_owned(), partition), Some(pin), offset);
+        Ok(())
+    }
+
+    /// The id of the topic that an assigned partition is read in, once it is known.
+    pub fn topic_id(&self, topic: &str, partition: u32) -> Option<TopicId> {
+        let assigned = self.assigned.get(&(topic.to_owned(), PartitionIndex::new(partition)))?;
+        Some(assigned.pin.as_ref()?.id())
     }
 
     /// Takes a partition away.
@@ -121,7 +159,12 @@ impl Consumer {
 
     /// The next poll reads this partition from `offset` on.
     pub fn seek(&mut self, topic: &str, partition: u32, offset: Offset) {
-        self.start((topic.to_owned(), PartitionIndex::new(partition)), offset);
+        let key = (topic.to_owned(), PartitionIndex::new(partition));
+        let pin = match self.assigned.get(&key) {
+            Some(assigned) => assigned.pin.clone(),
+            None => self.client.known_pin(topic),
+        };
+        self.start(key, pin, offset);
     }
 
     /// The offset of the next record of a partition, if it is assigned.
@@ -148,13 +191,14 @@ impl Consumer {
         }
     }
 
-    fn start(&mut self, key: Key, offset: Offset) {
+    fn start(&mut self, key: Key, pin: Option<Pin>, offset: Offset) {
         self.generation += 1;
         let generation = self.generation;
         let fetcher = fetcher::Fetcher {
             client: self.client.clone(),
             options: self.options.clone(),
             topic: key.0.as_str().into(),
+            pin: pin.clone(),
             partition: key.1,
             position: offset,
         };
@@ -168,6 +212,7 @@ impl Consumer {
         }));
         let paused = self.assigned.get(&key).is_some_and(|assigned| assigned.paused);
         let assigned = Assigned {
+            pin,
             position: offset,
             paused,
             generation,
@@ -239,33 +284,71 @@ impl Consumer {
         records
     }
 
-    async fn offset_at(&self, key: &Key, at: offset_query::At) -> Result<Offset, ClientError> {
-        let (topic, partition) = key;
+    /// What a name means, asked until the time for it is over.
+    async fn pin(&self, topic: &str) -> Result<Pin, ClientError> {
         let deadline = Instant::now() + self.options.default_api_timeout;
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         loop {
-            match self.ask_offset(topic, *partition, at).await {
+            match self.client.pin(topic).await {
+                Err(error) if error.is_retriable() && Instant::now() < deadline => {}
+                outcome => return outcome,
+            }
+            backoff.wait().await;
+        }
+    }
+
+    async fn offset(
+        &self,
+        pin: &mut Pin,
+        partition: PartitionIndex,
+        start: StartAt,
+    ) -> Result<Offset, ClientError> {
+        let at = match start {
+            StartAt::Offset(offset) => return Ok(offset),
+            StartAt::Earliest => offset_query::At::Earliest(true),
+            StartAt::Latest => offset_query::At::Latest(true),
+            StartAt::Timestamp(ms) => offset_query::At::TimestampMs(ms),
+        };
+        self.offset_at(pin, partition, at).await
+    }
+
+    async fn offset_at(
+        &self,
+        pin: &mut Pin,
+        partition: PartitionIndex,
+        at: offset_query::At,
+    ) -> Result<Offset, ClientError> {
+        let deadline = Instant::now() + self.options.default_api_timeout;
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+        loop {
+            match self.ask_offset(pin, partition, at).await {
                 Ok(Some(offset)) => return Ok(offset),
                 // No record is that late: read what comes from now on.
-                Ok(None) => return Box::pin(self.offset_at(key, offset_query::At::Latest(true))).await,
+                Ok(None) => {
+                    let latest = offset_query::At::Latest(true);
+                    return Box::pin(self.offset_at(pin, partition, latest)).await;
+                }
                 Err(error) if error.is_retriable() && Instant::now() < deadline => {}
                 Err(error) => return Err(error),
             }
             backoff.wait().await;
-            // Without an answer the old metadata does; the next attempt asks again.
-            let _ = self.client.refresh_topic(topic).await;
+            self.client.look_after(pin).await?;
         }
     }
 
     async fn ask_offset(
         &self,
-        topic: &str,
+        pin: &Pin,
         partition: PartitionIndex,
         at: offset_query::At,
     ) -> Result<Option<Offset>, ClientError> {
-        let mut leader = self.client.leader(topic, partition).await?;
+        let mut leader = self.client.leader(pin, partition)?;
         let query = OffsetQuery { partition: partition.get(), at: Some(at) };
-        let request = ListOffsetsRequest { topic: topic.to_owned(), partitions: vec![query] };
+        let request = ListOffsetsRequest {
+            topic: pin.name().to_owned(),
+            partitions: vec![query],
+            topic_id: pin.wire_id(),
+        };
         let call = leader.client.list_offsets(request);
         let answer = tokio::time::timeout(Duration::from_secs(5), call)
             .await

@@ -10,7 +10,7 @@ use vltava_model::batch::BatchBuilder;
 use vltava_model::{Offset, PartitionIndex};
 
 use super::options::ProducerOptions;
-use super::{Callback, Record, Written, closed};
+use super::{Callback, Record, Written};
 use crate::error::ClientError;
 
 /// Who waits for a record's outcome.
@@ -74,6 +74,14 @@ pub(super) struct Accumulator {
     drained: Notify,
 }
 
+/// Why a record was not taken.
+pub(super) enum NotTaken {
+    /// No record is taken here any more; these come back, for another accumulator.
+    Closed(Waiting, OwnedSemaphorePermit),
+    /// It can't be part of a batch.
+    Refused(ClientError),
+}
+
 /// What the sender should do next.
 pub(super) enum Next {
     /// Send this.
@@ -96,15 +104,15 @@ impl Accumulator {
     /// Adds a record to the open batch.
     pub(super) fn append(
         &self,
-        record: Record,
+        record: &Record,
         waiting: Waiting,
         room: OwnedSemaphorePermit,
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), NotTaken> {
         let timestamp = record.timestamp_ms.unwrap_or_else(now_ms);
         let size = room.num_permits();
         let mut batches = self.batches();
         if batches.closed {
-            return Err(closed());
+            return Err(NotTaken::Closed(waiting, room));
         }
         let full = batches.open.as_ref().is_some_and(|open| {
             open.builder.encoded_len_estimate() + size > self.options.batch_size.max(size)
@@ -121,7 +129,7 @@ impl Accumulator {
         });
         open.builder
             .append(timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers)
-            .map_err(|error| ClientError::new(error.code(), error.to_string()))?;
+            .map_err(|error| NotTaken::Refused(ClientError::new(error.code(), error.to_string())))?;
         open.waiting.push(waiting);
         match open._room.last_mut() {
             Some(held) => held.merge(room),
@@ -192,6 +200,11 @@ impl Accumulator {
     pub(super) fn close(&self) {
         self.batches().closed = true;
         self.news.notify_one();
+    }
+
+    /// Whether no record is without outcome.
+    pub(super) fn is_drained(&self) -> bool {
+        self.batches().is_empty()
     }
 
     /// Waits until no record is without outcome.

@@ -4,6 +4,8 @@
 //! broker recognises those that it has. When one must be given up, those behind it that may have been written are given
 //! up with it (their outcome is unknown, and sending them under new numbers could write them twice); those that were
 //! refused for the gap it left go on under a new producer id.
+//!
+//! It sends to one topic by id. When that topic is gone, everything that waits fails and the sender ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,16 +18,14 @@ use vltava_model::batch::ProducerStamp;
 use vltava_model::{
     ErrorClass, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
 };
-use vltava_proto::v1::{
-    self, InitProducerRequest, MetadataResponse, ProduceRequest, ProduceResponse, TopicMetadata,
-    produce_request,
-};
+use vltava_proto::v1::{self, InitProducerRequest, ProduceRequest, ProduceResponse, produce_request};
 
 use super::accumulator::{Accumulator, Next, Ready};
 use super::options::{Acks, ProducerOptions};
 use crate::backoff::Backoff;
 use crate::cluster::Client;
 use crate::error::ClientError;
+use crate::pin::Pin;
 
 /// A batch on its way.
 struct Batch {
@@ -48,7 +48,7 @@ struct Identity {
 struct Sender {
     client: Client,
     options: Arc<ProducerOptions>,
-    topic: String,
+    pin: Pin,
     partition: PartitionIndex,
     accumulator: Arc<Accumulator>,
     identity: Identity,
@@ -57,8 +57,6 @@ struct Sender {
     /// Sent on the current stream, oldest first.
     under_way: VecDeque<Batch>,
     correlation: u64,
-    /// The newest metadata seen when the topic was last known to be there, as an offset of the metadata log.
-    existed_at: Option<u64>,
 }
 
 /// An answer that is this late makes the sender ask who leads: a leader that is silent is not waited for to the end.
@@ -75,7 +73,7 @@ struct Connection {
 pub(super) async fn run(
     client: Client,
     options: Arc<ProducerOptions>,
-    topic: String,
+    pin: Pin,
     partition: PartitionIndex,
     accumulator: Arc<Accumulator>,
 ) {
@@ -83,14 +81,13 @@ pub(super) async fn run(
     let mut sender = Sender {
         client,
         options,
-        topic,
+        pin,
         partition,
         accumulator,
         identity: Identity::default(),
         queue: VecDeque::new(),
         under_way: VecDeque::new(),
         correlation: 0,
-        existed_at: None,
     };
     while sender.wait_for_work().await {
         match sender.connect().await {
@@ -99,7 +96,7 @@ pub(super) async fn run(
                     Ok(()) => return,
                     Err(error) => error,
                 };
-                tracing::debug!(topic = sender.topic, %partition, %error, "sending again");
+                tracing::debug!(topic = sender.pin.name(), %partition, %error, "sending again");
                 sender.bring_back(&error);
             }
             Err(error) => sender.bring_back(&error),
@@ -127,18 +124,16 @@ impl Sender {
 
     /// Asks for the leader anew. Without an answer the old metadata does; the next attempt asks again.
     async fn look_around(&mut self) {
-        let Ok(answer) = self.client.refresh(std::slice::from_ref(&self.topic)).await else { return };
-        if self.existed_at.is_some_and(|at| was_deleted(&answer, &self.topic, at)) {
-            self.give_up_all();
-            // A topic of the same name would be another one.
-            self.existed_at = None;
+        if let Err(gone) = self.client.look_after(&mut self.pin).await {
+            self.give_up_all(&gone);
         }
     }
 
-    /// Nothing that waits can be written any more.
-    fn give_up_all(&mut self) {
-        let message = format!("topic '{}' was deleted before the record was acknowledged", self.topic);
-        let error = ClientError::new(ErrorCode::UnknownTopicOrPartition, message);
+    /// Nothing that waits can be written any more, nor can anything that comes.
+    fn give_up_all(&mut self, gone: &ClientError) {
+        self.accumulator.close();
+        let message = format!("the record was not acknowledged before {}", gone.message());
+        let error = ClientError::new(gone.code(), message);
         let fail = |accumulator: &Accumulator, ready: Ready| {
             ready.fail(&error);
             accumulator.settled();
@@ -149,12 +144,10 @@ impl Sender {
         while let Next::Batch(ready) = self.accumulator.next() {
             fail(&self.accumulator, *ready);
         }
-        self.renumber();
     }
 
     async fn connect(&mut self) -> Result<Connection, ClientError> {
-        let mut leader = self.client.leader(&self.topic, self.partition).await?;
-        self.existed_at = Some(self.client.newest_seen());
+        let mut leader = self.client.leader(&self.pin, self.partition)?;
         if self.options.idempotence && self.identity.id.is_none() {
             let answer = leader.client.init_producer(InitProducerRequest {}).await?.into_inner();
             self.identity = Identity { id: Some(ProducerId::new(answer.producer_id)), next: Sequence::ZERO };
@@ -212,7 +205,7 @@ impl Sender {
                         return Err(ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"));
                     }
                     let leads = (connection.node, connection.epoch);
-                    still_leads(&self.client, &self.topic, self.partition, leads).await?;
+                    self.client.still_leads(&mut self.pin, self.partition, leads).await?;
                 }
             }
         }
@@ -227,7 +220,8 @@ impl Sender {
         self.correlation += 1;
         let request = ProduceRequest {
             correlation_id: self.correlation,
-            topic: self.topic.clone(),
+            topic_id: self.pin.wire_id(),
+            topic: self.pin.name().to_owned(),
             partition: self.partition.get(),
             acks: match self.options.acks {
                 Acks::All => v1::Acks::All,
@@ -238,7 +232,6 @@ impl Sender {
             timeout_ms: u32::try_from(self.options.request_timeout.as_millis()).unwrap_or(u32::MAX),
             payload: Some(produce_request::Payload::Batch(bytes)),
             leader_epoch: Some(connection.epoch.get()),
-            ..ProduceRequest::default()
         };
         batch.again = batch.sent;
         batch.sent = true;
@@ -386,34 +379,6 @@ async fn wait(accumulator: &Accumulator, until: Option<Instant>) {
     }
 }
 
-/// Whether the topic was deleted: metadata that are not older than those in which it was do not have it.
-fn was_deleted(answer: &MetadataResponse, topic: &str, existed_at: u64) -> bool {
-    let missing = |found: &TopicMetadata| {
-        found.name == topic
-            && found.error.as_ref().is_some_and(|error| {
-                vltava_proto::status::code_of(error) == ErrorCode::UnknownTopicOrPartition
-            })
-    };
-    answer.metadata_offset >= existed_at && answer.topics.iter().any(missing)
-}
-
-/// An answer is late: waiting goes on only while the leader is the same.
-async fn still_leads(
-    client: &Client,
-    topic: &str,
-    partition: PartitionIndex,
-    leads: (NodeId, LeaderEpoch),
-) -> Result<(), ClientError> {
-    // Without an answer nothing is known to have changed.
-    let _ = client.refresh_topic(topic).await;
-    match client.leader(topic, partition).await {
-        Ok(now) if (now.node, now.epoch) != leads => {
-            Err(ClientError::new(ErrorCode::NotLeaderOrFollower, "another leader was elected"))
-        }
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -425,22 +390,5 @@ mod tests {
         let open = told(&refusal, true);
         assert_eq!(open.code(), ErrorCode::RequestTimedOut);
         assert!(open.to_string().contains("too far ahead"), "{open}");
-    }
-
-    #[test]
-    fn only_metadata_that_are_not_older_tell_that_a_topic_is_gone() {
-        let error = |code| Some(vltava_proto::status::detail(code, "none"));
-        let topic = |error| TopicMetadata { name: "t".into(), error, ..TopicMetadata::default() };
-        let answer = |metadata_offset, topics| MetadataResponse {
-            metadata_offset,
-            topics,
-            ..MetadataResponse::default()
-        };
-        let gone = || vec![topic(error(ErrorCode::UnknownTopicOrPartition))];
-        assert!(was_deleted(&answer(7, gone()), "t", 7));
-        assert!(!was_deleted(&answer(6, gone()), "t", 7));
-        assert!(!was_deleted(&answer(7, vec![topic(None)]), "t", 7));
-        assert!(!was_deleted(&answer(7, vec![topic(error(ErrorCode::LeaderNotAvailable))]), "t", 7));
-        assert!(!was_deleted(&answer(7, gone()), "another", 7));
     }
 }

@@ -1,4 +1,4 @@
-//! The administrator: creates the topics, and later creates, deletes and widens others.
+//! The administrator: creates the topics, and later creates, deletes and widens others, under few names again and again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,6 @@ struct Administrator<'a> {
     client: Client,
     who: ClientRef,
     random: Random,
-    created: u32,
 }
 
 /// Creates the lasting topics, then changes others until the load ends.
@@ -29,7 +28,7 @@ pub(super) async fn administer(load: &Load) {
     let Ok(client) = load.client() else { return load.complain("the administrator has no address".into()) };
     let who = load.0.recorder.client("administrator", Role::Administrator);
     let random = load.random("administrator");
-    let mut administrator = Administrator { load, client, who, random, created: 0 };
+    let mut administrator = Administrator { load, client, who, random };
     let habits = load.0.habits;
     for number in 0..habits.topics {
         let name = format!("lasting-{number}");
@@ -57,8 +56,10 @@ impl Administrator<'_> {
         // What fails may be tried again by a later act.
         let _ = match self.random.random_range(0..4) {
             0 | 1 if passing.len() < PASSING_MAX => {
-                // Names are not used again: clients know topics by name, and would go on in the new one.
-                let name = format!("passing-{}", self.created);
+                let mut names = (0..PASSING_MAX).map(|number| format!("passing-{number}"));
+                // One is free: there are fewer topics than names.
+                let free = names.find(|name| passing.iter().all(|topic| topic.name != *name));
+                let name = free.unwrap_or_default();
                 let partitions = self.random.random_range(1..=3);
                 self.create(&name, partitions).await
             }
@@ -94,12 +95,11 @@ impl Administrator<'_> {
             .into(),
             ..NewTopic::default()
         };
-        self.created += 1;
         let action = Action::CreateTopic { name: name.to_owned(), partitions };
-        let id = match self.admin().create_topic(topic).await {
+        let (id, partitions) = match self.admin().create_topic(topic).await {
             Ok(created) => {
                 self.told(action, invoked, Outcome::Ok(()));
-                TopicId::from_slice(&created.topic_id)
+                (created.topic_id, partitions)
             }
             Err(error) => {
                 self.told(action, invoked, Outcome::Unknown(error.to_string()));
@@ -107,14 +107,20 @@ impl Administrator<'_> {
                     return Err(error);
                 }
                 // An attempt whose answer was lost may have created it.
-                TopicId::from_slice(&self.client.refresh_topic(name).await?.topic_id)
+                let found = self.client.refresh_topic(name).await?;
+                (found.topic_id.clone(), found.partitions.len() as u32)
             }
         };
-        let id = id.ok_or_else(|| ClientError::new(ErrorCode::UnknownServerError, "an id has 16 bytes"))?;
-        let mut topics = lock(&self.load.0.topics);
-        if topics.iter().any(|topic| topic.id == id) {
-            return Ok(());
+        let id = TopicId::from_slice(&id)
+            .ok_or_else(|| ClientError::new(ErrorCode::UnknownServerError, "an id has 16 bytes"))?;
+        let known = lock(&self.load.0.topics).iter().find(|topic| topic.id == id).cloned();
+        match known {
+            // Its deletion came to nothing.
+            Some(topic) if topic.doomed => return self.delete(&topic).await,
+            Some(_) => return Ok(()),
+            None => {}
         }
+        let mut topics = lock(&self.load.0.topics);
         let declare = |index| {
             let index = PartitionIndex::new(index);
             self.load.0.recorder.partition(id, name, index, Retention::Everything)
@@ -135,14 +141,9 @@ impl Administrator<'_> {
         }
         let invoked = now();
         let action = Action::DeleteTopic { topic: topic.id };
-        let deleted = self.admin().delete_topics(vec![topic.name.clone()]).await;
-        let failed = match &deleted {
-            Ok(deleted) => deleted.topics.iter().find_map(|topic| topic.error.clone()).map(ClientError::from),
-            Err(error) => Some(error.clone()),
-        };
-        match failed {
-            None => self.told(action, invoked, Outcome::Ok(())),
-            Some(error) => self.told(action, invoked, Outcome::Unknown(error.to_string())),
+        match self.admin().delete_topic_with_id(topic.id).await {
+            Ok(()) => self.told(action, invoked, Outcome::Ok(())),
+            Err(error) => self.told(action, invoked, Outcome::Unknown(error.to_string())),
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use vltava_client::{ClientError, ConsumedRecord, Consumer, ConsumerOptions, StartAt};
 use vltava_history::event::{Assign, ClientRef, Event, PartitionRef, Poll, Reading, Role};
-use vltava_model::{Offset, TopicPartition};
+use vltava_model::{Offset, TopicId, TopicPartition};
 
 use super::{Load, now};
 
@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(super) struct Target {
     pub topic: String,
+    /// A later topic of the same name is not meant.
+    pub id: TopicId,
     pub index: u32,
     pub partition: PartitionRef,
 }
@@ -47,7 +49,7 @@ impl Reader {
 
     /// Puts it somewhere.
     pub async fn assign(&mut self, target: &Target, start: StartAt) -> Result<(), ClientError> {
-        self.consumer.assign(&target.topic, target.index, start).await?;
+        self.consumer.assign_in(&target.topic, target.id, target.index, start).await?;
         self.targets.insert((target.topic.clone(), target.index), target.partition);
         let from = self.position(target);
         let assign = Assign { consumer: self.who, partition: target.partition, from, at: now() };
@@ -106,7 +108,7 @@ impl Reader {
 fn target(load: &Load, random: &mut crate::random::Random) -> Option<Target> {
     let topic = load.pick(random)?;
     let index = random.random_range(0..topic.partitions.len());
-    Some(Target { topic: topic.name, index: index as u32, partition: topic.partitions[index] })
+    Some(Target { topic: topic.name, id: topic.id, index: index as u32, partition: topic.partitions[index] })
 }
 
 /// Follows one partition after the other from its beginning, each for a long while, and goes on where it was after an

@@ -18,7 +18,7 @@ pub(super) async fn read_everything(load: &Load, limit: Millis) {
     let topics: Vec<_> = lock(&load.0.topics).iter().filter(|topic| !topic.doomed).cloned().collect();
     for topic in topics {
         for (index, partition) in (0..).zip(&topic.partitions) {
-            let target = Target { topic: topic.name.clone(), index, partition: *partition };
+            let target = Target { topic: topic.name.clone(), id: topic.id, index, partition: *partition };
             if let Err(error) = read(load, &target, deadline).await {
                 load.complain(format!("{}-{index} can not be read to its end: {error}", topic.name));
             }

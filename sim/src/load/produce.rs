@@ -56,7 +56,8 @@ async fn write(
     let partition = topic.partitions[index];
     let place = load.0.recorder.place(partition);
     let payload = Payload { run: place.run, producer: who, seq, topic: place.topic, partition: place.index };
-    let record = Record::new(&topic.name).value(payload.encode(size)).partition(place.index.get());
+    let record = Record::new(&topic.name).topic_id(topic.id);
+    let record = record.value(payload.encode(size)).partition(place.index.get());
     let pending = Pending {
         load: load.clone(),
         topic: topic.clone(),

@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
-use vltava_model::ErrorCode;
-use vltava_proto::v1::FetchRequest;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+use vltava_client::{
+    Client, ClientError, Consumer, ConsumerOptions, Producer, ProducerOptions, Record, StartAt,
+};
+use vltava_model::{ErrorCode, Offset, TopicId};
+use vltava_proto::v1::log_client::LogClient;
+use vltava_proto::v1::{
+    DeleteRecordsRequest, FetchRequest, ListOffsetsRequest, OffsetQuery, ProduceRequest,
+    admin_client::AdminClient,
+};
 use vltava_tests::load::{Load, LoadOptions};
 use vltava_tests::{Cluster, cli, wait};
 
-use crate::api::Api;
+use crate::api::{Api, append};
 use crate::support::{RECOVERY, conclude, create, progress, three, wait_in_sync};
 
 const TOPIC: &str = "topics";
@@ -58,6 +67,113 @@ fn a_topic_that_is_made_anew_has_nothing_of_the_old_one() {
         });
     gone.unwrap_or_else(|error| panic!("{error}\n{}", cluster.logs()));
     cluster.assert_healthy();
+}
+
+fn id_of(cluster: &Cluster, topic: &str) -> TopicId {
+    let described = cluster.describe(topic).expect("it is there");
+    described["topic_id"].as_str().and_then(|id| id.parse().ok()).expect("it has an id")
+}
+
+async fn send(producer: &Producer, record: Record) -> Result<Offset, ClientError> {
+    Ok(producer.send(record).await?.await?.offset)
+}
+
+/// Reads until so many records were read, or something is the matter.
+async fn read(consumer: &mut Consumer, count: usize) -> Result<Vec<String>, ClientError> {
+    let deadline = Instant::now() + RECOVERY;
+    let mut read = Vec::new();
+    while read.len() < count && Instant::now() < deadline {
+        for record in consumer.poll(Duration::from_millis(100)).await? {
+            read.push(String::from_utf8_lossy(&record.value.unwrap_or_default()).into_owned());
+        }
+    }
+    Ok(read)
+}
+
+/// Clients know topics by name. One that knew the old topic must not go on in the new one as if it were the same.
+#[test]
+fn clients_of_a_topic_do_not_go_on_in_another_one_of_its_name() {
+    let mut cluster = three("");
+    create(&cluster, TOPIC, 1, 3, &[]);
+    let old = id_of(&cluster, TOPIC);
+    let runtime = Runtime::new().expect("a runtime starts");
+    let servers = cluster.servers();
+    let client = || Client::connect(&servers).expect("they are addresses");
+    let (producer, mut consumer) = runtime.block_on(async {
+        let producer = Producer::new(client(), ProducerOptions::default());
+        let mut consumer = Consumer::new(client(), ConsumerOptions::default());
+        for number in 0..20 {
+            let record = Record::new(TOPIC).partition(0).value(format!("old {number}"));
+            send(&producer, record).await.expect("the old topic takes it");
+        }
+        consumer.assign(TOPIC, 0, StartAt::Earliest).await.expect("it is there");
+        assert_eq!(read(&mut consumer, 20).await.expect("it can be read").len(), 20);
+        assert_eq!(consumer.topic_id(TOPIC, 0), Some(old));
+        (producer, consumer)
+    });
+    cluster.cli(&["topics", "delete", TOPIC]).ok();
+    create(&cluster, TOPIC, 1, 3, &[]);
+    let new = id_of(&cluster, TOPIC);
+    // So many that every position in the old one is one in the new one, too.
+    let lines: String = (0..40).map(|line| format!("new {line}\n")).collect();
+    cluster.cli_with(&["produce", TOPIC], lines.as_bytes()).ok();
+    runtime.block_on(async {
+        let record = || Record::new(TOPIC).partition(0);
+        let refused = send(&producer, record().value("for the old one")).await.expect_err("it is gone");
+        assert_eq!(refused.code(), ErrorCode::UnknownTopicId, "{refused}");
+        assert!(refused.message().contains("deleted and created anew"), "{refused}");
+        // From here on the client knows of the new one.
+        let refused = send(&producer, record().topic_id(old).value("for the old one")).await;
+        assert_eq!(refused.map_err(|error| error.code()), Err(ErrorCode::UnknownTopicId));
+        let written = send(&producer, record().value("for the new one")).await;
+        assert_eq!(written.expect("the new one takes it"), Offset::new(40));
+        producer.flush().await;
+
+        let stopped = read(&mut consumer, 1).await.expect_err("the position is one of the old topic");
+        // Or that it was deleted, when that was noticed before the new one was there.
+        let gone = [ErrorCode::UnknownTopicId, ErrorCode::UnknownTopicOrPartition];
+        assert!(gone.contains(&stopped.code()), "{stopped}");
+        assert_eq!(consumer.position(TOPIC, 0), None);
+        let kept = consumer.assign_in(TOPIC, old, 0, StartAt::Offset(Offset::new(20))).await;
+        assert_eq!(kept.map_err(|error| error.code()), Err(ErrorCode::UnknownTopicId));
+        consumer.assign_in(TOPIC, new, 0, StartAt::Earliest).await.expect("it is there");
+        let all = read(&mut consumer, 41).await.expect("it can be read");
+        assert_eq!((all.len(), all[0].as_str(), all[40].as_str()), (41, "new 0", "for the new one"));
+    });
+    requests_with_an_id_reach_no_other_topic(&cluster, old, new);
+    cluster.assert_healthy();
+}
+
+/// What another language's client may count on.
+fn requests_with_an_id_reach_no_other_topic(cluster: &Cluster, old: TopicId, new: TopicId) {
+    let api = Api::new(cluster.node(cluster.leader(TOPIC, 0)).grpc);
+    let outcomes = |id: TopicId, name: &str| {
+        let (topic_id, topic) = (bytes::Bytes::from(id.to_bytes().to_vec()), name.to_owned());
+        let produce = ProduceRequest { topic_id: topic_id.clone(), ..append(name, 0, b"by id") };
+        let fetch =
+            FetchRequest { topic_id: topic_id.clone(), topic: topic.clone(), ..FetchRequest::default() };
+        let partitions = vec![OffsetQuery::default()];
+        let list = ListOffsetsRequest { topic: topic.clone(), partitions, topic_id: topic_id.clone() };
+        let delete = DeleteRecordsRequest {
+            topic,
+            topic_id,
+            before_offset: Some(0),
+            ..DeleteRecordsRequest::default()
+        };
+        let mut log = LogClient::new(api.channel());
+        let listed = api.call(log.list_offsets(list)).expect("it answers").partitions.remove(0);
+        let code = |error: ClientError| error.code();
+        [
+            api.append(produce).map(drop).map_err(code),
+            api.fetch(fetch).map(drop).map_err(code),
+            listed.error.map_or(Ok(()), |error| Err(code(error.into()))),
+            api.call(AdminClient::new(api.channel()).delete_records(delete)).map(drop).map_err(code),
+        ]
+    };
+    assert_eq!(outcomes(old, TOPIC), [Err(ErrorCode::UnknownTopicId); 4]);
+    assert_eq!(outcomes(new, "another"), [Err(ErrorCode::InconsistentTopicId); 4]);
+    assert_eq!(outcomes(new, TOPIC), [Ok(()); 4]);
+    assert_eq!(outcomes(new, ""), [Ok(()); 4]);
 }
 
 #[test]

@@ -351,7 +351,7 @@ impl Simulation {
 
     fn delete_topic(&mut self) {
         let Some(topic) = self.random_topic() else { return };
-        let request = DeleteTopicsRequest { names: vec![topic] };
+        let request = DeleteTopicsRequest { names: vec![topic], ..Default::default() };
         let decision = delete_topics::decide(&self.cluster.view(), &request).unwrap();
         self.commit(decision.records);
     }

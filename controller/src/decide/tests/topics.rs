@@ -139,7 +139,8 @@ fn a_large_topic_is_written_in_entries_and_appears_at_once() {
 fn deleted_topics_take_their_configs_and_come_back_as_others() {
     let mut cluster = Cluster::of(&[1]);
     let first = cluster.topic("t", &[&[1]], &[("retention.ms", "5")]);
-    let request = DeleteTopicsRequest { names: ["t", "u", "t"].map(String::from).to_vec() };
+    let names = ["t", "u", "t"].map(String::from).to_vec();
+    let request = DeleteTopicsRequest { names, ..Default::default() };
     let response = cluster.take(delete_topics::decide(&cluster.view(), &request).unwrap());
     let results: Vec<_> = response.topics.iter().map(|topic| error_of(&topic.error)).collect();
     assert_eq!(results, ["NONE", "UNKNOWN_TOPIC_OR_PARTITION", "INVALID_REQUEST"]);
@@ -148,6 +149,17 @@ fn deleted_topics_take_their_configs_and_come_back_as_others() {
     let second = cluster.topic("t", &[&[1]], &[]);
     assert_ne!(first, second);
     assert_ne!(second, TopicId::default());
+    // A deletion by id that is repeated does not reach the topic that has the name now.
+    let by_id = |ids: &[&[u8]]| DeleteTopicsRequest {
+        names: Vec::new(),
+        topic_ids: ids.iter().map(|id| id.to_vec().into()).collect(),
+    };
+    let request = by_id(&[&first.to_bytes(), b"short", &second.to_bytes(), &second.to_bytes()]);
+    let response = cluster.take(delete_topics::decide(&cluster.view(), &request).unwrap());
+    let results: Vec<_> = response.topics.iter().map(|topic| error_of(&topic.error)).collect();
+    assert_eq!(results, ["UNKNOWN_TOPIC_ID", "INVALID_REQUEST", "NONE", "INVALID_REQUEST"]);
+    assert_eq!(response.topics[2].name, "t");
+    assert!(cluster.image.topic(second).is_none());
 }
 
 #[test]
