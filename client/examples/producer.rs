@@ -28,7 +28,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     for delivery in deliveries {
         let written = delivery.await?;
-        println!("partition {} offset {}", written.partition, written.offset);
+        // With acks from all in-sync replicas the offset is almost always known.
+        let offset = written.offset.map_or("not known".to_owned(), |offset| offset.to_string());
+        println!("partition {} offset {offset}", written.partition);
     }
     Ok(())
 }

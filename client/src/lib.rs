@@ -7,7 +7,7 @@
 //! let client = Client::connect("127.0.0.1:7092")?;
 //! let producer = Producer::new(client.clone(), ProducerOptions::default());
 //! let written = producer.send(Record::new("greetings").value("hello")).await?.await?;
-//! println!("partition {} offset {}", written.partition, written.offset);
+//! println!("partition {} offset {:?}", written.partition, written.offset);
 //!
 //! let mut consumer = Consumer::new(client, ConsumerOptions::default());
 //! consumer.assign_topic("greetings", StartAt::Earliest).await?;

@@ -208,7 +208,7 @@ async fn produce(client: Client, run: u64, producer: u32, options: LoadOptions, 
         let callback =
             Box::new(move |outcome: Result<vltava_client::Written, vltava_client::ClientError>| {
                 match outcome {
-                    Ok(written) => told.acked(index, written.offset.get()),
+                    Ok(written) => told.acked(index, written.offset.map(Offset::get)),
                     Err(error) => lock(&told.attempts)[index].outcome = Outcome::Unknown(error.to_string()),
                 }
                 drop(room);
@@ -226,7 +226,7 @@ async fn produce(client: Client, run: u64, producer: u32, options: LoadOptions, 
 }
 
 impl Shared {
-    fn acked(&self, index: usize, offset: u64) {
+    fn acked(&self, index: usize, offset: Option<u64>) {
         lock(&self.attempts)[index].outcome = Outcome::Acked { offset };
         self.acked.fetch_add(1, Ordering::SeqCst);
         let now = Instant::now();
@@ -267,7 +267,7 @@ pub fn read_back(
 ) -> Result<BTreeMap<u32, Read>, String> {
     let mut ends: BTreeMap<u32, u64> = (0..partitions).map(|partition| (partition, 0)).collect();
     for attempt in attempts {
-        if let (Outcome::Acked { offset }, Some(end)) = (&attempt.outcome, ends.get_mut(&attempt.partition)) {
+        if let (Outcome::Acked { offset: Some(offset) }, Some(end)) = (&attempt.outcome, ends.get_mut(&attempt.partition)) {
             *end = (*end).max(offset + 1);
         }
     }

@@ -22,6 +22,8 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct Pending {
     correlation_id: u64,
     append_time_ms: Option<i64>,
+    /// Nobody waits until it is written, so its offset says nothing.
+    is_blind: bool,
     arrived: Instant,
     outcome: Outcome,
 }
@@ -49,7 +51,7 @@ impl Pending {
         match result {
             Ok(produced) => ProduceResponse {
                 correlation_id: self.correlation_id,
-                base_offset: produced.base_offset.get(),
+                base_offset: (!self.is_blind).then_some(produced.base_offset.get()),
                 log_start_offset: produced.log_start.get(),
                 append_time_ms: self.append_time_ms,
                 error: None,
@@ -70,13 +72,12 @@ fn explain(state: &BrokerState, handle: &PartitionHandle, code: ErrorCode) -> Er
 /// Checks a request and hands it to its shard. Calls in the order of the requests keep their order.
 pub fn begin(state: &Arc<BrokerState>, request: ProduceRequest, now: Instant, wall_ms: i64) -> Pending {
     let correlation_id = request.correlation_id;
-    match submit(state, request, now, wall_ms) {
-        Ok((outcome, append_time_ms)) => Pending { correlation_id, append_time_ms, arrived: now, outcome },
-        Err(error) => {
-            let outcome = Outcome::Known(Box::new(Err(*error)));
-            Pending { correlation_id, append_time_ms: None, arrived: now, outcome }
-        }
-    }
+    let is_blind = request.acks == i32::from(v1::Acks::None);
+    let (outcome, append_time_ms) = match submit(state, request, now, wall_ms) {
+        Ok(submitted) => submitted,
+        Err(error) => (Outcome::Known(Box::new(Err(*error))), None),
+    };
+    Pending { correlation_id, append_time_ms, is_blind, arrived: now, outcome }
 }
 
 fn fail(code: ErrorCode, message: impl Into<String>) -> Box<ErrorDetail> {

@@ -161,7 +161,7 @@ struct Told {
 
 impl Told {
     fn acked(&self, written: Written) {
-        self.record(Outcome::Ok(Some(written.offset)));
+        self.record(Outcome::Ok(written.offset));
         self.common.pulse.acked(self.partition, self.common.scribe.now());
     }
 

@@ -40,10 +40,10 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// All of its records were written from `base` on.
-    pub(super) fn succeed(self, partition: PartitionIndex, base: Offset) {
+    /// All of its records were written, from `base` on where that is known.
+    pub(super) fn succeed(self, partition: PartitionIndex, base: Option<Offset>) {
         for (i, waiting) in (0..).zip(self.waiting) {
-            let offset = base.checked_add(i).unwrap_or(base);
+            let offset = base.and_then(|base| base.checked_add(i));
             waiting.tell(Ok(Written { partition, offset }));
         }
     }

@@ -101,8 +101,9 @@ impl Record {
 pub struct Written {
     /// The partition.
     pub partition: PartitionIndex,
-    /// The record's offset; 0 with [`Acks::None`].
-    pub offset: Offset,
+    /// The record's offset. `None` when it was written and its place is not known: with [`Acks::None`] nobody waits for it,
+    /// and of a batch that was sent again a broker may only know that it is there.
+    pub offset: Option<Offset>,
 }
 
 /// The outcome of a record that is on its way: await it. Dropping it does not stop the record.

@@ -266,7 +266,7 @@ impl Sender {
         match answer.error {
             None => {
                 if let Some(batch) = self.under_way.pop_front() {
-                    batch.ready.succeed(self.partition, Offset::new(answer.base_offset));
+                    batch.ready.succeed(self.partition, answer.base_offset.map(Offset::new));
                     self.accumulator.settled();
                 }
                 Ok(())
@@ -281,7 +281,6 @@ impl Sender {
             self.queue.push_front(batch);
         }
         match error.code() {
-            // The broker has it, but no longer knows where.
             ErrorCode::DuplicateSequenceNumber => self.succeed_front(),
             // A gap behind a batch that was given up, or a broker that forgot this producer: nothing of it was written.
             ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId
@@ -294,16 +293,19 @@ impl Sender {
         }
     }
 
+    /// The broker has the oldest batch, but no longer knows where.
     fn succeed_front(&mut self) {
         if let Some(batch) = self.queue.pop_front() {
-            batch.ready.succeed(self.partition, Offset::ZERO);
+            batch.ready.succeed(self.partition, None);
             self.accumulator.settled();
         }
     }
 
-    /// Whether the refused batch bears the current numbers: then a new id is safe, since it was never written.
+    /// Whether the refused batch bears the current numbers, and was never sent before: then a new id is safe, since it was
+    /// never written. One that an earlier attempt may have written is refused alike when the broker has forgotten that.
     fn front_may_be_renumbered(&self) -> bool {
-        self.options.idempotence && self.queue.front().is_some_and(|batch| batch.encoded.is_some())
+        let never_written = |batch: &Batch| batch.encoded.is_some() && !batch.again;
+        self.options.idempotence && self.queue.front().is_some_and(never_written)
     }
 
     /// Forgets all numbers: queued batches get new ones under a new producer id.
@@ -381,6 +383,8 @@ async fn wait(accumulator: &Accumulator, until: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::accumulator::Waiting;
+    use super::super::{Delivery, Record};
     use super::*;
 
     #[test]
@@ -390,5 +394,61 @@ mod tests {
         let open = told(&refusal, true);
         assert_eq!(open.code(), ErrorCode::RequestTimedOut);
         assert!(open.to_string().contains("too far ahead"), "{open}");
+    }
+
+    fn sender(client: Client) -> Sender {
+        let options = Arc::new(ProducerOptions::default());
+        Sender {
+            client,
+            options: options.clone(),
+            pin: Pin::new("t", vltava_model::TopicId::new(1), 0),
+            partition: PartitionIndex::new(3),
+            accumulator: Arc::new(Accumulator::new(options)),
+            identity: Identity { id: Some(ProducerId::new(5)), next: Sequence::ZERO },
+            queue: VecDeque::new(),
+            under_way: VecDeque::new(),
+            correlation: 0,
+        }
+    }
+
+    /// A record that was handed over, alone in a batch that is under way, and its outcome.
+    fn under_way(sender: &mut Sender, again: bool) -> Delivery {
+        let (tell, outcome) = tokio::sync::oneshot::channel();
+        let room = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        let record = Record::new("t").value("v");
+        assert!(sender.accumulator.append(&record, Waiting::Delivery(tell), room).is_ok());
+        sender.accumulator.flush();
+        let Next::Batch(ready) = sender.accumulator.next() else { panic!("a batch is ready") };
+        let mut batch = Batch { ready, encoded: None, sent: true, again };
+        sender.encode(&mut batch);
+        sender.under_way.push_back(batch);
+        Delivery { outcome }
+    }
+
+    #[tokio::test]
+    async fn a_duplicate_whose_place_is_forgotten_is_written_at_no_known_offset() {
+        let mut sender = sender(Client::connect("127.0.0.1:1").unwrap());
+        let outcome = under_way(&mut sender, true);
+        sender.bring_back(&ClientError::new(ErrorCode::DuplicateSequenceNumber, "older than what is remembered"));
+        let written = outcome.await.unwrap();
+        assert_eq!((written.partition, written.offset), (PartitionIndex::new(3), None));
+        assert!(sender.queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_what_was_never_written_gets_new_numbers() {
+        for code in [ErrorCode::OutOfOrderSequenceNumber, ErrorCode::UnknownProducerId] {
+            let refused = ClientError::new(code, "no");
+            let mut first = sender(Client::connect("127.0.0.1:1").unwrap());
+            let _outcome = under_way(&mut first, false);
+            first.bring_back(&refused);
+            assert!(first.queue.front().is_some_and(|batch| batch.encoded.is_none()), "{code}");
+            // The broker can't tell a batch that it has forgotten from one that leaves a gap.
+            let mut again = sender(Client::connect("127.0.0.1:1").unwrap());
+            let outcome = under_way(&mut again, true);
+            again.bring_back(&refused);
+            assert!(again.queue.is_empty(), "{code}");
+            assert_eq!(outcome.await.unwrap_err().code(), ErrorCode::RequestTimedOut, "{code}");
+        }
     }
 }

@@ -18,7 +18,9 @@ pub(super) enum Fate {
     Acked(u64),
     /// The leader has it, at this offset.
     AckedByLeader(u64),
-    /// It was sent, or the answer named no offset.
+    /// Every in-sync replica has it, nobody told where.
+    AckedSomewhere,
+    /// It was sent, or the leader's answer named no offset.
     Unanswered,
     Unknown,
     Failed,
@@ -109,6 +111,7 @@ impl PartitionState {
         let fate = match (&produce.outcome, produce.acks) {
             (Outcome::Ok(Some(offset)), Acks::All) => Fate::Acked(offset.get()),
             (Outcome::Ok(Some(offset)), Acks::Leader) => Fate::AckedByLeader(offset.get()),
+            (Outcome::Ok(None), Acks::All) => Fate::AckedSomewhere,
             (Outcome::Ok(_), _) => Fate::Unanswered,
             (Outcome::Unknown(_), _) => Fate::Unknown,
             (Outcome::Failed(_), _) => Fate::Failed,

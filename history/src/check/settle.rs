@@ -216,6 +216,8 @@ impl Settling<'_> {
                 self.explain(base + at);
                 self.counts.weakly_lost += 1;
             }
+            (Fate::AckedSomewhere, [_, ..]) => self.counts.verified += 1,
+            (Fate::AckedSomewhere, []) => self.missing_somewhere(producer, seq, attempt),
             (Fate::Unanswered, _) => {}
             (Fate::Unknown, []) => self.counts.unknown_absent += 1,
             (Fate::Unknown, _) => self.counts.unknown_appeared += 1,
@@ -259,6 +261,20 @@ impl Settling<'_> {
                     (partition.place(acked), text, events)
                 });
             }
+            None | Some(_) => self.counts.unread += 1,
+        }
+    }
+
+    /// A record that was acknowledged without its offset, and lies nowhere. It may have been trimmed, if anything was.
+    fn missing_somewhere(&mut self, producer: ClientRef, seq: u64, attempt: &Attempt) {
+        let partition = self.partition;
+        match partition.final_read {
+            None if self.surroundings.deleted => self.counts.deleted += 1,
+            Some(_) if partition.trimmed > 0 => self.counts.trimmed += 1,
+            Some(read) if read.covers(u64::MAX) => self.violations.add(Kind::LostWrite, 1, || {
+                let text = format!("producer {producer}'s record {seq} was acknowledged and lies nowhere");
+                (partition.name(), text, vec![u64::from(attempt.event)])
+            }),
             None | Some(_) => self.counts.unread += 1,
         }
     }

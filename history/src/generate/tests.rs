@@ -53,9 +53,8 @@ fn every_kind_of_violation_is_found_and_is_of_that_kind() {
     }
 }
 
-#[test]
-fn violations_are_counted_exactly_and_told_up_to_a_number() {
-    let mut events = good_history(1, Shape::SMALL);
+/// Of partition 1, none of which can be read in the end: how many there were.
+fn lose_all(events: &mut [Event]) -> u64 {
     let lost = events.iter().filter_map(|event| match event {
         Event::Produce(Produce { partition, count, outcome: Outcome::Ok(_), .. }) => {
             Some((*partition, *count))
@@ -64,7 +63,7 @@ fn violations_are_counted_exactly_and_told_up_to_a_number() {
     });
     let partition = PartitionRef::new(1);
     let lost: u64 = lost.filter(|(of, _)| *of == partition).map(|(_, count)| u64::from(count)).sum();
-    for event in &mut events {
+    for event in events {
         if let Event::Poll(poll) = event
             && poll.partition == partition
         {
@@ -72,6 +71,28 @@ fn violations_are_counted_exactly_and_told_up_to_a_number() {
             poll.high_watermark = Some(Offset::ZERO);
         }
     }
+    lost
+}
+
+#[test]
+fn an_acknowledged_record_is_missed_also_where_nobody_was_told_its_offset() {
+    let mut events = good_history(1, Shape::SMALL);
+    for event in &mut events {
+        if let Event::Produce(Produce { acks: Acks::All, outcome: Outcome::Ok(offset), .. }) = event {
+            *offset = None;
+        }
+    }
+    let verdict = checked(&events);
+    assert_eq!(verdict.judgement(), Judgement::Pass, "{:#?}", verdict.violations);
+    assert!(verdict.counts.verified > 20);
+    let lost = lose_all(&mut events);
+    assert_eq!(checked(&events).violations.count(Kind::LostWrite), lost);
+}
+
+#[test]
+fn violations_are_counted_exactly_and_told_up_to_a_number() {
+    let mut events = good_history(1, Shape::SMALL);
+    let lost = lose_all(&mut events);
     let violations = checked(&events).violations;
     assert!(lost > 20);
     assert_eq!(violations.count(Kind::LostWrite), lost);

@@ -94,10 +94,12 @@ impl Pending {
             Ok(written) => {
                 lock(&self.topic.acked)[self.index] = clock::now();
                 self.load.0.acked.fetch_add(1, Ordering::Relaxed);
-                let place = self.load.0.recorder.place(self.partition);
-                let partition = TopicPartition::new(place.topic, place.index);
-                self.load.0.shown.show(partition, written.offset.next());
-                self.record(Outcome::Ok(Some(written.offset)));
+                if let Some(offset) = written.offset {
+                    let place = self.load.0.recorder.place(self.partition);
+                    let partition = TopicPartition::new(place.topic, place.index);
+                    self.load.0.shown.show(partition, offset.next());
+                }
+                self.record(Outcome::Ok(written.offset));
             }
             Err(error) => self.record(Outcome::Unknown(error.to_string())),
         }

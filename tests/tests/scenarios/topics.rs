@@ -75,7 +75,8 @@ fn id_of(cluster: &Cluster, topic: &str) -> TopicId {
 }
 
 async fn send(producer: &Producer, record: Record) -> Result<Offset, ClientError> {
-    Ok(producer.send(record).await?.await?.offset)
+    let written = producer.send(record).await?.await?;
+    Ok(written.offset.expect("it is told where"))
 }
 
 /// Reads until so many records were read, or something is the matter.
