@@ -87,6 +87,44 @@ fn an_allocation_on_a_lengths_word_is_noticed() {
     assert!(catch_unwind(|| run(&trusting, &[9])).is_err());
 }
 
+/// Invariant: what a decoder allocates is in proportion to what it was sent. Records and headers of two bytes each were not.
+#[cfg(feature = "cluster")]
+#[test]
+fn small_records_take_no_more_memory_than_their_bytes_allow() {
+    use bytes::Bytes;
+    use prost::Message;
+    use vltava_broker::api::records;
+    use vltava_fuzz::allocations;
+    use vltava_proto::v1::{PlainRecords, ProduceRequest, produce_request::Payload};
+
+    const COUNT: usize = 2 << 20;
+    let empty_records = b"\x0a\x00".repeat(COUNT);
+    let empty_headers = {
+        let mut list = vec![0x0a];
+        prost::encoding::encode_varint(2 * COUNT as u64, &mut list);
+        list.extend(b"\x1a\x00".repeat(COUNT));
+        list
+    };
+    for list in [empty_records, empty_headers] {
+        let mut frame = vec![0x42];
+        prost::encoding::encode_varint(list.len() as u64, &mut frame);
+        frame.extend(list);
+        let frame = Bytes::from(frame);
+        let allowed = 2 * frame.len() + (1 << 20);
+        allocations::reset();
+        let request = ProduceRequest::decode(frame.clone()).expect("it is a message");
+        assert!(allocations::most_held() <= allowed, "decoding took {}", allocations::most_held());
+        assert!(allocations::most_held() >= COUNT, "nobody counts");
+        let Some(Payload::Records(plain)) = request.payload else { panic!("it carries records") };
+        allocations::reset();
+        assert!(records::encode(&plain, 0).is_err());
+        assert!(allocations::most_held() <= allowed, "a batch took {}", allocations::most_held());
+    }
+    // Those that come in usual numbers make a batch.
+    let few = PlainRecords::decode(&b"\x0a\x00".repeat(50_000)[..]).expect("it is a message");
+    assert!(records::encode(&few, 0).is_ok());
+}
+
 #[test]
 fn the_corpora_are_small() {
     let size = |target: &Target| corpus(target).iter().map(|(_, input)| input.len()).sum::<usize>();

@@ -2,11 +2,14 @@
 //!
 //! Holds no logic of brokers, controllers or clients.
 
+pub mod plain;
 pub mod status;
 
 /// Version 1 of everything.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
+    pub use crate::plain::PlainRecords;
+
     tonic::include_proto!("vltava.v1");
 }
 

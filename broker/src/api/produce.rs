@@ -109,7 +109,7 @@ fn submit(
     let encoded: Bytes = match payload {
         produce_request::Payload::Batch(bytes) => bytes,
         produce_request::Payload::Records(plain) => {
-            records::encode(plain, wall_ms).map_err(|error| fail(error.code(), error.to_string()))?
+            records::encode(&plain, wall_ms).map_err(|error| fail(error.code(), error.to_string()))?
         }
     };
     if encoded.len() > max {

@@ -6,6 +6,7 @@ use vltava_model::batch::{
 };
 use vltava_model::configs::TopicConfig;
 use vltava_model::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence};
+use vltava_proto::plain::PlainError;
 use vltava_proto::v1::{self, PlainRecords};
 
 /// Why records are not taken.
@@ -14,6 +15,17 @@ pub enum RecordsError {
     /// The bytes are no sound batch.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// The bytes are no records.
+    #[error(transparent)]
+    Plain(#[from] PlainError),
+    /// So many small records that the batch would be much larger than what was sent.
+    #[error("{count} records in {bytes} bytes make too large a batch: send fewer at once")]
+    TooSmall {
+        /// How many there are.
+        count: usize,
+        /// How many bytes they take on the wire.
+        bytes: usize,
+    },
     /// No records at all.
     #[error("a batch must hold at least one record")]
     Empty,
@@ -42,18 +54,23 @@ impl RecordsError {
         match self {
             Self::Batch(error) => error.code(),
             Self::Empty | Self::Transactional => ErrorCode::InvalidRecord,
-            Self::Compression(_) | Self::ProducerEpoch(_) => ErrorCode::InvalidRequest,
+            Self::Compression(_) | Self::ProducerEpoch(_) | Self::Plain(_) => ErrorCode::InvalidRequest,
+            Self::TooSmall { .. } => ErrorCode::MessageTooLarge,
             Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
         }
     }
 }
 
-/// Makes a batch of plain records; those without a timestamp get `now_ms`.
+/// How many bytes a batch may have beyond the records' bytes on the wire.
+const GROWTH_MAX: usize = 512 * 1024;
+
+/// Makes a batch of plain records; those without a timestamp get `now_ms`. Takes no more memory than twice the records'
+/// bytes and 1 MiB.
 ///
 /// # Errors
 /// When the records can't form a batch.
-pub fn encode(plain: PlainRecords, now_ms: i64) -> Result<Bytes, RecordsError> {
-    if plain.records.is_empty() {
+pub fn encode(plain: &PlainRecords, now_ms: i64) -> Result<Bytes, RecordsError> {
+    if plain.is_empty() {
         return Err(RecordsError::Empty);
     }
     let compression = u8::try_from(plain.compression)
@@ -72,11 +89,15 @@ pub fn encode(plain: PlainRecords, now_ms: i64) -> Result<Bytes, RecordsError> {
             base_sequence: Sequence::new(plain.base_sequence),
         });
     }
-    for record in plain.records {
+    for record in plain.records() {
+        let record = record?;
         let headers: Vec<RecordHeader> =
             record.headers.into_iter().map(|header| RecordHeader::new(header.key, header.value)).collect();
         let timestamp = record.timestamp_ms.unwrap_or(now_ms);
         builder.append(timestamp, record.key.as_deref(), record.value.as_deref(), &headers)?;
+        if builder.encoded_len_estimate() > plain.bytes() + GROWTH_MAX {
+            return Err(RecordsError::TooSmall { count: plain.len(), bytes: plain.bytes() });
+        }
     }
     Ok(builder.build())
 }

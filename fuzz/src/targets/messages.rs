@@ -60,13 +60,14 @@ const KINDS: &[fn(&[u8])] = &[
 /// What a producer sends, with the records that it may leave to the broker to put into a batch.
 fn produce(bytes: &[u8]) {
     both_ways::<ProduceRequest>(bytes);
+    both_ways::<PlainRecords>(bytes);
     plain(bytes);
 }
 
 fn plain(bytes: &[u8]) {
     let Ok(plain) = PlainRecords::decode(bytes) else { return };
-    let sent = plain.records.len();
-    let Ok(batch) = records::encode(plain, 1_000) else { return };
+    let sent = plain.len();
+    let Ok(batch) = records::encode(&plain, 1_000) else { return };
     let decoded = records::decode(batch, vltava_model::Offset::ZERO).expect("a batch of our own can be read");
     assert_eq!(decoded.len(), sent);
 }
@@ -89,7 +90,7 @@ fn tonic_status(details: &[u8]) -> Status {
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let record = Record { value: Some("value".into()), key: Some("key".into()), ..Record::default() };
-    let plain = PlainRecords { records: vec![record; 2], ..PlainRecords::default() }.encode_to_vec();
+    let plain = [record.clone(), record].into_iter().collect::<PlainRecords>().encode_to_vec();
     let topic = CreateTopicsRequest {
         topics: vec![NewTopic { name: "orders".to_owned(), ..NewTopic::default() }],
         ..CreateTopicsRequest::default()

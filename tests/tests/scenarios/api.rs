@@ -54,7 +54,7 @@ impl Api {
 /// A request that appends one record.
 pub fn append(topic: &str, partition: u32, value: &[u8]) -> ProduceRequest {
     let record = Record { value: Some(Bytes::copy_from_slice(value)), ..Record::default() };
-    let records = PlainRecords { records: vec![record], ..PlainRecords::default() };
+    let records = PlainRecords::from_iter([record]);
     ProduceRequest {
         topic: topic.to_owned(),
         partition,
