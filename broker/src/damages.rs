@@ -5,6 +5,9 @@
 //! and another replica leads, the files are deleted, the log begins empty, and the controller is told of that too. Until
 //! then metadata keep the replica out of every ISR, so that a crash at any point repeats a step at the most.
 //!
+//! A replica that a later release wrote goes the same way as far as the controller is concerned, but this process leaves its
+//! files as they are.
+//!
 //! Shards find and repair, a task tells the controller; both meet here. Knows neither files nor connections.
 
 use std::collections::BTreeMap;
@@ -16,12 +19,21 @@ use vltava_model::{LeaderEpoch, NodeId, PartitionEpoch, TopicPartition};
 use vltava_proto::v1::ReplicaCondition;
 use vltava_threads::lock;
 
+/// Why a replica can't be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// Its bytes are not what was written.
+    Damage,
+    /// A later release wrote some of it.
+    NewerFormat,
+}
+
 /// How far the repair of a replica has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     /// It is not served. The controller has recorded it when it names the replica in a leader epoch above `above`: the newest
     /// one in which this process may have told a leader how much it had.
-    Found { above: Option<LeaderEpoch> },
+    Found { above: Option<LeaderEpoch>, cause: Cause },
     /// It began anew when the partition was in this partition epoch.
     BegunAnew { seen: PartitionEpoch },
     /// All of it was read and found right when the partition was in this partition epoch.
@@ -45,6 +57,8 @@ pub enum Verdict {
     Unrecorded,
     /// It is damaged, and nobody leads: it may be the only one that has everything.
     Leaderless,
+    /// A later release wrote it: it is neither served nor touched.
+    LeftAlone,
 }
 
 /// What the controller is to be told of one replica.
@@ -70,11 +84,17 @@ pub struct Damages {
 impl Damages {
     /// Notes damage. `above` is the newest leader epoch in which this process may have told a leader how much the replica
     /// had; `None` when it was never opened. False when it was known.
-    pub fn found(&self, partition: TopicPartition, above: Option<LeaderEpoch>, what: &str) -> bool {
+    pub fn found(
+        &self,
+        partition: TopicPartition,
+        above: Option<LeaderEpoch>,
+        cause: Cause,
+        what: &str,
+    ) -> bool {
         let mut known = lock(&self.known);
         let is_known = matches!(known.get(&partition), Some(Finding { stage: Stage::Found { .. }, .. }));
         if !is_known {
-            let finding = Finding { what: what.into(), stage: Stage::Found { above }, advised: false };
+            let finding = Finding { what: what.into(), stage: Stage::Found { above, cause }, advised: false };
             known.insert(partition, finding);
         }
         drop(known);
@@ -85,7 +105,8 @@ impl Damages {
     /// What may be done with `node`'s replica, by committed metadata.
     pub fn verdict(&self, partition: TopicPartition, node: NodeId, image: &PartitionImage) -> Verdict {
         let recorded = match lock(&self.known).get(&partition).map(|finding| finding.stage) {
-            Some(Stage::Found { above }) => {
+            Some(Stage::Found { cause: Cause::NewerFormat, .. }) => return Verdict::LeftAlone,
+            Some(Stage::Found { above, cause: Cause::Damage }) => {
                 image.is_damaged(node) && above.is_none_or(|above| image.leader_epoch > above)
             }
             // Metadata will say so as well.
@@ -150,7 +171,7 @@ impl Damages {
             let Some(partition) = image.partition(*of) else { return true };
             let is_damaged = partition.is_damaged(node);
             let condition = match finding.stage {
-                Stage::Found { above } => {
+                Stage::Found { above, .. } => {
                     // Metadata that are older than the damage say nothing of it.
                     let is_behind = above.is_some_and(|above| partition.leader_epoch < above);
                     let recorded = is_damaged && above.is_none_or(|above| partition.leader_epoch > above);

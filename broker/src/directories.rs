@@ -15,7 +15,7 @@ use vltava_commitlog::durability::{
     RecoverError, RecoveredBody, RecoveredFrame,
 };
 use vltava_commitlog::log::{
-    Log, LogConfig, LogPlace, RecoveryError, RecoveryInput, Scan, TailBudget, keep_frames,
+    Log, LogConfig, LogPlace, NewerFormat, RecoveryError, RecoveryInput, Scan, TailBudget, keep_frames,
 };
 use vltava_metadata::Image;
 use vltava_model::{
@@ -59,6 +59,9 @@ pub enum OpenLogError {
     /// Its bytes are not what was written; in words.
     #[error("{0}")]
     Damaged(String),
+    /// A later release wrote it; in words.
+    #[error("{0}")]
+    Newer(String),
     /// The disk refused.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -68,6 +71,7 @@ impl From<RecoveryError> for OpenLogError {
     fn from(error: RecoveryError) -> Self {
         match error {
             RecoveryError::Corrupt(damage) => Self::Damaged(damage.to_string()),
+            RecoveryError::Io(error) if NewerFormat::of(&error).is_some() => Self::Newer(error.to_string()),
             RecoveryError::Io(error) => Self::Io(error),
         }
     }
@@ -371,13 +375,14 @@ impl Directories {
             now_ms,
         };
         let opened = Log::open(place, config, input);
-        if let Err(RecoveryError::Corrupt(_)) = &opened {
+        let opened = opened.map_err(OpenLogError::from);
+        if let Err(OpenLogError::Damaged(_) | OpenLogError::Newer(_)) = &opened {
             self.keep_frames(id, partition, &frames)?;
         }
-        Ok(opened?)
+        opened
     }
 
-    /// Keeps what the journal has of a damaged replica, for when it is restored: the journal forgets it. Where that can't be
+    /// Keeps what the journal has of a replica that can't be opened, for when it can: the journal forgets it. Where that can't be
     /// kept, the recovery point says that it has to be there, so that its absence will be noticed.
     fn keep_frames(
         &self,

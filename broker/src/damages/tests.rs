@@ -53,8 +53,8 @@ fn conditions(damages: &Damages, image: &Image) -> Vec<ReplicaCondition> {
 fn nothing_is_deleted_before_a_newer_epoch_names_it_and_another_leads() {
     let damages = Damages::default();
     assert_eq!(damages.verdict(of(), ME, &partition(Some(2), 5, 9, false)), Verdict::Open);
-    assert!(damages.found(of(), Some(LeaderEpoch::new(5)), "a bit"));
-    assert!(!damages.found(of(), Some(LeaderEpoch::new(5)), "another bit"), "said once");
+    assert!(damages.found(of(), Some(LeaderEpoch::new(5)), Cause::Damage, "a bit"));
+    assert!(!damages.found(of(), Some(LeaderEpoch::new(5)), Cause::Damage, "another bit"), "said once");
     assert_eq!(damages.what(of()).as_deref(), Some("a bit"));
     let cases = [
         (partition(Some(2), 5, 9, false), Verdict::Unrecorded),
@@ -73,6 +73,18 @@ fn nothing_is_deleted_before_a_newer_epoch_names_it_and_another_leads() {
 }
 
 #[test]
+fn what_a_later_release_wrote_is_told_of_and_left_alone() {
+    let damages = Damages::default();
+    assert!(damages.found(of(), Some(LeaderEpoch::new(0)), Cause::NewerFormat, "version 2"));
+    let recorded = partition(Some(2), 1, 1, true);
+    let states = [partition(Some(1), 0, 0, false), recorded.clone()];
+    assert_eq!(conditions(&damages, &image(&states[..1])), [ReplicaCondition::Damaged]);
+    assert!(conditions(&damages, &image(&states)).is_empty());
+    assert_eq!(damages.verdict(of(), ME, &recorded), Verdict::LeftAlone);
+    assert_eq!(damages.what(of()).as_deref(), Some("version 2"));
+}
+
+#[test]
 fn a_process_that_starts_takes_the_metadatas_word() {
     let damages = Damages::default();
     assert_eq!(damages.verdict(of(), ME, &partition(Some(2), 6, 10, true)), Verdict::BeginAnew);
@@ -88,7 +100,7 @@ fn the_controller_is_told_until_metadata_say_so() {
     let at =
         |count: usize| image(&[first.clone(), moved.clone(), recorded.clone(), cleared.clone()][..count]);
     let damages = Damages::default();
-    damages.found(of(), Some(LeaderEpoch::new(1)), "a bit");
+    damages.found(of(), Some(LeaderEpoch::new(1)), Cause::Damage, "a bit");
     assert!(conditions(&damages, &at(1)).is_empty(), "metadata that are behind say nothing");
     assert_eq!(conditions(&damages, &at(2)), [ReplicaCondition::Damaged]);
     assert!(conditions(&damages, &at(3)).is_empty());
@@ -96,7 +108,7 @@ fn the_controller_is_told_until_metadata_say_so() {
     assert!(conditions(&damages, &at(2)).is_empty(), "metadata that are behind end nothing");
     assert_eq!(conditions(&damages, &at(3)), [ReplicaCondition::BegunAnew]);
     // Damaged again before the controller knew of the beginning.
-    damages.found(of(), Some(LeaderEpoch::new(2)), "another bit");
+    damages.found(of(), Some(LeaderEpoch::new(2)), Cause::Damage, "another bit");
     assert_eq!(conditions(&damages, &at(3)), [ReplicaCondition::Damaged]);
     damages.restored(of(), PartitionEpoch::new(2));
     assert_eq!(conditions(&damages, &at(3)), [ReplicaCondition::Whole]);

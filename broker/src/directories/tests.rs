@@ -160,6 +160,44 @@ fn what_the_journal_has_of_a_marked_replica_is_kept_for_when_it_is_restored() {
     assert_eq!(log.log_end(), Offset::new(5));
 }
 
+#[test]
+fn what_a_later_release_wrote_costs_its_replica_only_and_what_the_journal_has_is_kept() {
+    use vltava_storage::Storage;
+    use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
+
+    let storage = MemoryStorage::new();
+    let directories = open(&storage);
+    directories.replay_done();
+    for index in 0..2 {
+        let mut log = open_log(&directories, index).unwrap();
+        append(&directories, &mut log, index, 5);
+    }
+    let id = directories.of(partition(0)).unwrap();
+    let disk = survivor(&storage, 2, CrashMode::LoseUnsynced);
+    let state = Path::new(DIR).join(partition(0).to_string()).join("log-state");
+    let kind = CheckpointKind(*b"LOGS");
+    let before = if disk.exists(&state).unwrap() { read_checkpoint(&disk, &state, kind).unwrap() } else { None };
+    write_checkpoint(&disk, &state, kind, 2, b"").unwrap();
+    for _ in 0..2 {
+        let again = open(&disk);
+        match open_log(&again, 0) {
+            Err(OpenLogError::Newer(what)) => assert!(what.contains("version 2"), "{what}"),
+            other => panic!("{:?}", other.map(|_| ())),
+        }
+        assert_eq!(open_log(&again, 1).unwrap().log_end(), Offset::new(5));
+        assert!(again.failed().is_empty());
+        again.replay_done();
+        again.close(Some(BrokerEpoch::new(3)));
+    }
+    match before {
+        Some(before) => write_checkpoint(&disk, &state, kind, before.version, &before.payload).unwrap(),
+        None => disk.remove(&state).unwrap(),
+    }
+    let again = open(&disk);
+    let log = again.open_log(id, partition(0), "t", (LogConfig::default(), Scan::Needed), 5).unwrap();
+    assert_eq!(log.log_end(), Offset::new(5));
+}
+
 /// What is not in the file counts as never synced: a file that lost some of it must not come to say that.
 #[test]
 fn lost_recovery_points_are_written_again_only_when_all_are_known() {

@@ -223,9 +223,9 @@ impl Reconciler {
             Some(handle) => handle.shared().clone(),
             None => {
                 let shard = self.shards.of(partition).clone();
-                let hook = Box::new(move |partition, reader, what| {
+                let hook = Box::new(move |partition, reader, cause, what| {
                     // A full queue may drop the report: the next reader finds the same damage.
-                    let _ = shard.send(Command::Damaged { partition, reader, what });
+                    let _ = shard.send(Command::Damaged { partition, reader, cause, what });
                 });
                 Arc::new(PartitionShared::new(partition, topic.name.clone(), hook))
             }

@@ -11,6 +11,7 @@ use vltava_model::configs::TopicConfig;
 use vltava_model::{BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
 
 use super::shared::PartitionShared;
+use crate::damages::Cause;
 use crate::replication::follower::Receipt;
 use crate::wake::WakeSet;
 
@@ -219,12 +220,14 @@ pub enum Command {
         /// The new log start.
         reply: oneshot::Sender<Result<Offset, ErrorCode>>,
     },
-    /// A reader found damage.
+    /// A reader found what keeps the replica from being served.
     Damaged {
         /// In what.
         partition: TopicPartition,
         /// Who: the log may have begun anew since.
         reader: LogReader,
+        /// Of which kind.
+        cause: Cause,
         /// What, in words.
         what: String,
     },

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
-use vltava_commitlog::log::{LogReader, ReadError};
+use vltava_commitlog::log::{LogReader, NewerFormat, ReadError};
 use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
+
+use crate::damages::Cause;
 
 /// What this broker is to a partition.
 #[derive(Clone)]
@@ -34,12 +36,12 @@ pub enum Standing {
         /// The way to the bytes.
         reader: LogReader,
     },
-    /// Its directory failed, or it is damaged.
+    /// Its directory failed, or it is damaged or of a later release.
     Offline,
 }
 
-/// Tells the shard of damage that a reader found.
-pub type DamageHook = Box<dyn Fn(TopicPartition, LogReader, String) + Send + Sync>;
+/// Tells the shard of what a reader found that keeps the replica from being served.
+pub type DamageHook = Box<dyn Fn(TopicPartition, LogReader, Cause, String) + Send + Sync>;
 
 /// What Linux says of a sector that can't be read.
 const EIO: i32 = 5;
@@ -129,15 +131,19 @@ impl PartitionShared {
     /// A reader met damage, or could not read: the shard decides what that means. What can't be read at all is as good
     /// as damaged; but that this process may open no more files, for instance, says nothing about the log.
     pub fn report_read_error(&self, reader: &LogReader, error: &ReadError) {
-        let is_lost = match error {
-            ReadError::Corrupt(_) => true,
-            ReadError::Io(error) => is_missing(error) || error.raw_os_error() == Some(EIO),
-            ReadError::OutOfRange { .. } => false,
+        let cause = match error {
+            ReadError::Corrupt(_) => Some(Cause::Damage),
+            ReadError::Io(error) if NewerFormat::of(error).is_some() => Some(Cause::NewerFormat),
+            ReadError::Io(error) if is_missing(error) || error.raw_os_error() == Some(EIO) => {
+                Some(Cause::Damage)
+            }
+            ReadError::Io(_) | ReadError::OutOfRange { .. } => None,
         };
-        if is_lost {
-            (self.on_damage)(self.partition, reader.clone(), error.to_string());
-        } else {
-            tracing::error!(partition = %self.partition, topic = %self.topic_name, %error, "cannot read the log");
+        match cause {
+            Some(cause) => (self.on_damage)(self.partition, reader.clone(), cause, error.to_string()),
+            None => {
+                tracing::error!(partition = %self.partition, topic = %self.topic_name, %error, "cannot read the log");
+            }
         }
     }
 

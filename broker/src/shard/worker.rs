@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use vltava_commitlog::log::{LogConfig, LogError, SyncPoint};
+use vltava_commitlog::log::{LogConfig, LogError, NewerFormat, SyncPoint};
 use vltava_model::configs::TopicConfig;
 use vltava_model::{DirectoryId, ErrorCode, Offset, TopicPartition};
 use vltava_partition::{Effect, Event, LogPosition, Time, Token};
@@ -19,6 +19,7 @@ use super::handle::ShardHandle;
 use super::host::{Host, Payload};
 use super::shared::is_missing;
 use crate::api::log::wall_ms;
+use crate::damages::Cause;
 use crate::quorum::isr::Proposals;
 use crate::state::BrokerState;
 
@@ -53,7 +54,7 @@ pub struct Turn<'a> {
 /// What to do with a host when it is not at work.
 enum After {
     Fail(TopicPartition, DirectoryId, String),
-    Damaged(TopicPartition, String),
+    Damaged(TopicPartition, Cause, String),
     Rebuild(TopicPartition),
     Settled(TopicPartition),
 }
@@ -95,19 +96,23 @@ impl Turn<'_> {
         self.tools.after.push(After::Fail(partition, directory, reason));
     }
 
-    /// A change of the log failed: damage costs the replica, everything else its directory, when the host is done with
-    /// what it does now.
+    /// A change of the log failed: damage and a later release's files cost the replica, everything else its directory, when the
+    /// host is done with what it does now.
     pub fn blame_later(&mut self, partition: TopicPartition, directory: DirectoryId, error: &LogError) {
         let is_blamed = |after: &After| match after {
-            After::Fail(of, ..) | After::Damaged(of, _) => *of == partition,
+            After::Fail(of, ..) | After::Damaged(of, ..) => *of == partition,
             After::Rebuild(_) | After::Settled(_) => false,
         };
         match error {
             LogError::Corrupt(damage) => {
-                self.tools.after.push(After::Damaged(partition, damage.to_string()));
+                self.tools.after.push(After::Damaged(partition, Cause::Damage, damage.to_string()));
+            }
+            LogError::Io(error) if NewerFormat::of(error).is_some() => {
+                self.tools.after.push(After::Damaged(partition, Cause::NewerFormat, error.to_string()));
             }
             LogError::Io(error) if is_missing(error) => {
-                self.tools.after.push(After::Damaged(partition, format!("a file is missing: {error}")));
+                let what = format!("a file is missing: {error}");
+                self.tools.after.push(After::Damaged(partition, Cause::Damage, what));
             }
             LogError::FailedBefore if self.tools.after.iter().any(is_blamed) => {}
             LogError::Io(_) | LogError::FailedBefore => {
@@ -309,7 +314,7 @@ impl Worker {
                     self.state.directories.fail(directory, &reason);
                     self.fail_directory(directory);
                 }
-                After::Damaged(of, what) => self.damaged(of, &what),
+                After::Damaged(of, cause, what) => self.damaged(of, cause, &what),
                 After::Rebuild(of) => {
                     self.with(of, Host::rebuild);
                 }
@@ -397,9 +402,9 @@ impl Worker {
                     self.with(partition, |host, turn| host.delete_records(turn, before, reply));
                 }
             }
-            Command::Damaged { partition, reader, what } => {
+            Command::Damaged { partition, reader, cause, what } => {
                 if self.hosts.get(&partition).is_some_and(|host| host.is_read_by(&reader)) {
-                    self.damaged(partition, &what);
+                    self.damaged(partition, cause, &what);
                 }
             }
             Command::DirectoryFailed { directory } => self.fail_directory(directory),

@@ -1,7 +1,7 @@
 //! Why a log could not be changed, shaped by what the owner does next.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use vltava_model::{LeaderEpoch, Offset};
 
@@ -65,14 +65,24 @@ impl From<SegmentError> for LogError {
     }
 }
 
-/// The error for a file that a later release wrote: it is neither damaged nor to be touched, so it goes the way of a disk that
-/// refuses.
+/// A file that a later release wrote: it is neither damaged nor to be touched. Comes as an [`io::Error`] around it; the disk is
+/// not to blame for it.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} has format version {version}, which this release does not know: start a newer one", path = .path.display())]
+pub struct NewerFormat {
+    path: PathBuf,
+    version: u32,
+}
+
+impl NewerFormat {
+    /// What an error tells of a later release's file, if that is what it tells of.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
 pub(crate) fn too_new(path: &Path, version: u32) -> io::Error {
-    let what = format!(
-        "{} has format version {version}, which this release does not know: start a newer one",
-        path.display()
-    );
-    io::Error::new(io::ErrorKind::Unsupported, what)
+    io::Error::new(io::ErrorKind::Unsupported, NewerFormat { path: path.to_owned(), version })
 }
 
 /// Whether an error only says that there is no room.

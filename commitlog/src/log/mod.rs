@@ -40,7 +40,7 @@ mod tail;
 pub use append::Appended;
 pub use config::LogConfig;
 pub use damage::Damage;
-pub use error::{AppendError, LogError};
+pub use error::{AppendError, LogError, NewerFormat};
 pub use kept_frames::keep_frames;
 pub use log::{Log, LogPlace, SyncPoint};
 pub use producers::{ProducedBatch, ProducerCheck, ProducerState, Producers, REMEMBERED_BATCHES};

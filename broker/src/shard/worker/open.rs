@@ -2,12 +2,12 @@
 //!
 //! Nothing is deleted before committed metadata say that the replica counts for nothing and that another leads.
 
-use vltava_commitlog::log::{Log, LogConfig, LogError, Scan};
+use vltava_commitlog::log::{Log, LogConfig, LogError, NewerFormat, Scan};
 use vltava_model::{DirectoryId, LeaderEpoch, TopicPartition};
 
 use super::Worker;
 use crate::api::log::wall_ms;
-use crate::damages::Verdict;
+use crate::damages::{Cause, Verdict};
 use crate::directories::{BeginAnewError, OpenLogError};
 use crate::shard::command::Assign;
 use crate::shard::host::Host;
@@ -32,7 +32,7 @@ impl Worker {
         match self.state.damages.verdict(partition, self.state.node_id, &assign.image) {
             Verdict::Open => self.open(assign, directory, Scan::Needed),
             Verdict::BeginAnew => self.begin_anew(assign, directory),
-            Verdict::Unrecorded => self.wait(assign),
+            Verdict::Unrecorded | Verdict::LeftAlone => self.wait(assign),
             Verdict::Leaderless if !was_waiting && self.may_be_restored(&assign, directory) => {
                 tracing::info!(%partition, topic = %assign.topic_name, "the replica was damaged and is not marked so any more: reading all of it");
                 self.open(assign, directory, Scan::All);
@@ -72,11 +72,13 @@ impl Worker {
         let partition = assign.partition;
         let log = match self.open_log(&assign, directory, scan) {
             Ok(log) => log,
+            Err(OpenLogError::Newer(what)) => {
+                self.found(partition, directory, self.untold(&assign), Cause::NewerFormat, &what);
+                return self.wait(assign);
+            }
             Err(OpenLogError::Damaged(what)) => {
-                // This process has told nobody of it.
                 let recorded = assign.image.is_damaged(self.state.node_id);
-                let above = (!recorded).then_some(assign.image.leader_epoch);
-                self.found(partition, directory, above, &what);
+                self.found(partition, directory, self.untold(&assign), Cause::Damage, &what);
                 if recorded && assign.image.leader.is_none() {
                     self.advise(&assign, directory);
                 }
@@ -99,6 +101,12 @@ impl Worker {
         self.with(partition, |host, turn| host.assign(turn, assign));
     }
 
+    /// Above which leader epoch the controller has to have recorded that a replica can't be opened: this process has told
+    /// nobody of it.
+    fn untold(&self, assign: &Assign) -> Option<LeaderEpoch> {
+        (!assign.image.is_damaged(self.state.node_id)).then_some(assign.image.leader_epoch)
+    }
+
     /// Opens a log, and syncs what recovery wrote or found unsynced: only what is on stable storage counts.
     fn open_log(&mut self, assign: &Assign, directory: DirectoryId, scan: Scan) -> Result<Log, OpenLogError> {
         let narrow = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -117,6 +125,7 @@ impl Worker {
         }
         let broken = |error: LogError| match error {
             LogError::Corrupt(damage) => OpenLogError::Damaged(damage.to_string()),
+            LogError::Io(error) if NewerFormat::of(&error).is_some() => OpenLogError::Newer(error.to_string()),
             LogError::Io(error) => OpenLogError::Io(error),
             LogError::FailedBefore => OpenLogError::Io(std::io::Error::other(error)),
         };
@@ -131,8 +140,8 @@ impl Worker {
         Ok(log)
     }
 
-    /// A served replica is damaged: it serves nobody any more, and the controller is told.
-    pub(super) fn damaged(&mut self, partition: TopicPartition, what: &str) {
+    /// A served replica is damaged, or partly of a later release: it serves nobody any more, and the controller is told.
+    pub(super) fn damaged(&mut self, partition: TopicPartition, cause: Cause, what: &str) {
         self.with(partition, |host, turn| {
             host.stop(turn);
             host.settle(turn);
@@ -141,7 +150,7 @@ impl Worker {
         let (directory, above, assign) = (host.directory(), host.newest_epoch(), host.assigned().clone());
         self.claim(directory, partition, host.log());
         drop(host);
-        self.found(partition, directory, Some(above), what);
+        self.found(partition, directory, Some(above), cause, what);
         self.wait(assign);
     }
 
@@ -163,13 +172,27 @@ impl Worker {
         partition: TopicPartition,
         directory: DirectoryId,
         above: Option<LeaderEpoch>,
+        cause: Cause,
         what: &str,
     ) {
-        if self.state.damages.found(partition, above, what) {
-            self.state.metrics.damage_found.add(1);
-            tracing::error!(%partition, what, "the replica is damaged: it is served no more, and copied anew from another");
+        let is_new = self.state.damages.found(partition, above, cause, what);
+        match cause {
+            Cause::Damage => {
+                if is_new {
+                    self.state.metrics.damage_found.add(1);
+                    tracing::error!(%partition, what, "the replica is damaged: it is served no more, and copied anew from another");
+                }
+                self.mark_damaged(directory, partition, what);
+            }
+            Cause::NewerFormat if is_new => tracing::error!(
+                %partition,
+                what,
+                "a later release wrote this replica: it is not served here and left as it is, and leadership goes to another; all \
+                 other replicas go on. Start the later release on this node. (A start of either release copies the replica anew \
+                 where another one leads.)"
+            ),
+            Cause::NewerFormat => {}
         }
-        self.mark_damaged(directory, partition, what);
     }
 
     /// So that the next start does not trust it either.
@@ -211,7 +234,7 @@ impl Worker {
         let known = assign.image.damaged.iter().find(|damaged| damaged.node == self.state.node_id);
         let what = known.map_or("", |damaged| &damaged.what);
         // After a start it is known from metadata only.
-        self.state.damages.found(partition, None, what);
+        self.state.damages.found(partition, None, Cause::Damage, what);
         let Some(what) = self.state.damages.advise_once(partition) else { return };
         let mark = self.state.directories.damage_mark_path(directory, partition);
         tracing::error!(
