@@ -12,7 +12,7 @@ use vltava_proto::v1::*;
 use crate::backoff::Backoff;
 use crate::channel::MAX_MESSAGE_BYTES;
 use crate::cluster::Client;
-use crate::error::ClientError;
+use crate::error::{Certainty, ClientError};
 
 /// Changes and describes a cluster.
 #[derive(Clone)]
@@ -49,6 +49,8 @@ impl Admin {
     async fn ask<T>(&self, call: &Call<'_, T>) -> Result<T, ClientError> {
         let deadline = tokio::time::Instant::now() + self.timeout;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        // A controller that was replaced meanwhile may have begun.
+        let mut begun = false;
         loop {
             let mut last = None;
             for address in self.client.addresses() {
@@ -58,15 +60,19 @@ impl Admin {
                 match call(admin, self.timeout).await {
                     Ok(response) => return Ok(response.into_inner()),
                     Err(status) if never_arrived(&status) => {
-                        last = Some(ClientError::new(
-                            ErrorCode::NetworkException,
-                            format!("cannot reach {address}: is it a running broker's gRPC address?"),
-                        ));
+                        let message =
+                            format!("cannot reach {address}: is it a running broker's gRPC address?");
+                        let error = ClientError::new(ErrorCode::NetworkException, message);
+                        last = Some(error.with_certainty(Certainty::NotDone));
                     }
                     Err(status) => {
                         let error = ClientError::from(status);
                         match error.code() {
-                            ErrorCode::NotController | ErrorCode::BrokerNotAvailable => last = Some(error),
+                            ErrorCode::NotController | ErrorCode::BrokerNotAvailable => {
+                                begun = true;
+                                last = Some(error);
+                            }
+                            _ if begun => return Err(error.with_certainty(Certainty::Unknown)),
                             _ => return Err(error),
                         }
                     }
@@ -81,7 +87,7 @@ impl Admin {
                 deadline
             };
             if tokio::time::Instant::now() >= patience {
-                return Err(error);
+                return Err(if begun { error.with_certainty(Certainty::Unknown) } else { error });
             }
             backoff.wait().await;
         }

@@ -24,7 +24,7 @@
 //! | [`producer`] | [`Producer`]: batches by partition, retries in order, idempotence, bounded memory |
 //! | [`consumer`] | [`Consumer`]: assignment, positions, pausing, following leaders that move |
 //! | [`admin`] | [`Admin`]: topics, configs, brokers, the controller quorum |
-//! | [`error`] | [`ClientError`]: what failed and what to do |
+//! | [`error`] | [`ClientError`]: what failed, what to do, and whether anything was done |
 //!
 //! Knows the protocol and nothing of how a broker works.
 
@@ -40,6 +40,6 @@ pub mod producer;
 pub use admin::Admin;
 pub use cluster::{Client, ClientOptions};
 pub use consumer::{ConsumedRecord, Consumer, ConsumerOptions, OffsetReset, StartAt};
-pub use error::ClientError;
+pub use error::{Certainty, ClientError};
 pub use producer::{Delivery, Partitioner, Producer, ProducerOptions, Record, Written};
 pub use vltava_model::batch::Compression;

@@ -222,8 +222,13 @@ mod tests {
             [(0, None, 0, 0), (4, Some(0), 7, 1), (-1, Some(u64::MAX), u32::MAX, u32::MAX)]
         {
             let records = records();
-            let generated =
-                Generated { records: records.clone(), compression, producer_id, producer_epoch, base_sequence };
+            let generated = Generated {
+                records: records.clone(),
+                compression,
+                producer_id,
+                producer_epoch,
+                base_sequence,
+            };
             let mut plain: PlainRecords = records.iter().cloned().collect();
             (plain.compression, plain.producer_id) = (compression, producer_id);
             (plain.producer_epoch, plain.base_sequence) = (producer_epoch, base_sequence);

@@ -375,7 +375,8 @@ mod tests {
         let storage = MemoryStorage::new();
         let directory = Path::new("/raft/snapshots");
         let open = |storage: &MemoryStorage| SnapshotStore::open(Arc::new(storage.clone()), directory);
-        let index_of = |snapshot: Option<StoredSnapshot>| snapshot.and_then(|s| s.meta.last_log_id).map(|id| id.index);
+        let index_of =
+            |snapshot: Option<StoredSnapshot>| snapshot.and_then(|s| s.meta.last_log_id).map(|id| id.index);
         let (store, _) = open(&storage).unwrap();
         store.save(&meta(1, 1), b"older").unwrap();
         let error = ErrorKind::Other;
@@ -395,7 +396,10 @@ mod tests {
                 let survivor = storage.at(operations).survivor(&mut rng, mode);
                 let found = index_of(open(&survivor).unwrap().1);
                 let trusted = operations == done;
-                assert!(found == Some(2) || (!trusted && found == Some(1)), "{operations}, {mode:?}: {found:?}");
+                assert!(
+                    found == Some(2) || (!trusted && found == Some(1)),
+                    "{operations}, {mode:?}: {found:?}"
+                );
             }
         }
     }

@@ -58,7 +58,7 @@ pub enum Outcome {
     },
     /// It may have been written.
     Unknown(String),
-    /// It was refused before it was sent.
+    /// It was not written, for certain.
     Failed(String),
 }
 
@@ -116,8 +116,10 @@ pub fn check(attempts: &[Attempt], read: &BTreeMap<u32, Read>) -> Result<Verdict
                 attempt.id, attempt.partition
             )),
             (Outcome::Acked { offset }, None) => {
-                wrong
-                    .push(format!("LOST: {} was acknowledged at {}@{offset:?}", attempt.id, attempt.partition));
+                wrong.push(format!(
+                    "LOST: {} was acknowledged at {}@{offset:?}",
+                    attempt.id, attempt.partition
+                ));
             }
             (Outcome::Unknown(_), Some((partition, _))) if partition == attempt.partition => {
                 verdict.unknown_found += 1

@@ -11,7 +11,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use vltava_client::producer::Acks;
-use vltava_client::{Client, Consumer, ConsumerOptions, Producer, ProducerOptions, Record, StartAt};
+use vltava_client::{
+    Certainty, Client, ClientError, Consumer, ConsumerOptions, Producer, ProducerOptions, Record, StartAt,
+    Written,
+};
 use vltava_model::Offset;
 
 use crate::history::{Attempt, Outcome, Read, RecordId};
@@ -205,16 +208,15 @@ async fn produce(client: Client, run: u64, producer: u32, options: LoadOptions, 
         };
         let record = Record::new(&options.topic).value(id.value(options.size)).partition(partition);
         let told = shared.clone();
-        let callback =
-            Box::new(move |outcome: Result<vltava_client::Written, vltava_client::ClientError>| {
-                match outcome {
-                    Ok(written) => told.acked(index, written.offset.map(Offset::get)),
-                    Err(error) => lock(&told.attempts)[index].outcome = Outcome::Unknown(error.to_string()),
-                }
-                drop(room);
-            });
+        let callback = Box::new(move |outcome: Result<Written, ClientError>| {
+            match outcome {
+                Ok(written) => told.acked(index, written.offset.map(Offset::get)),
+                Err(error) => lock(&told.attempts)[index].outcome = failed(&error),
+            }
+            drop(room);
+        });
         if let Err(error) = sender.send_with(record, callback).await {
-            lock(&shared.attempts)[index].outcome = Outcome::Failed(error.to_string());
+            lock(&shared.attempts)[index].outcome = failed(&error);
             // It failed before it was queued: without a breath this loop would only count failures.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -223,6 +225,14 @@ async fn produce(client: Client, run: u64, producer: u32, options: LoadOptions, 
         }
     }
     sender.flush().await;
+}
+
+/// What became of a record that was not acknowledged.
+fn failed(error: &ClientError) -> Outcome {
+    match error.certainty() {
+        Certainty::NotDone => Outcome::Failed(error.to_string()),
+        Certainty::Unknown => Outcome::Unknown(error.to_string()),
+    }
 }
 
 impl Shared {
@@ -267,7 +277,9 @@ pub fn read_back(
 ) -> Result<BTreeMap<u32, Read>, String> {
     let mut ends: BTreeMap<u32, u64> = (0..partitions).map(|partition| (partition, 0)).collect();
     for attempt in attempts {
-        if let (Outcome::Acked { offset: Some(offset) }, Some(end)) = (&attempt.outcome, ends.get_mut(&attempt.partition)) {
+        if let (Outcome::Acked { offset: Some(offset) }, Some(end)) =
+            (&attempt.outcome, ends.get_mut(&attempt.partition))
+        {
             *end = (*end).max(offset + 1);
         }
     }

@@ -176,7 +176,8 @@ fn what_a_later_release_wrote_costs_its_replica_only_and_what_the_journal_has_is
     let disk = survivor(&storage, 2, CrashMode::LoseUnsynced);
     let state = Path::new(DIR).join(partition(0).to_string()).join("log-state");
     let kind = CheckpointKind(*b"LOGS");
-    let before = if disk.exists(&state).unwrap() { read_checkpoint(&disk, &state, kind).unwrap() } else { None };
+    let before =
+        if disk.exists(&state).unwrap() { read_checkpoint(&disk, &state, kind).unwrap() } else { None };
     write_checkpoint(&disk, &state, kind, 2, b"").unwrap();
     for _ in 0..2 {
         let again = open(&disk);

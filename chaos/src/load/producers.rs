@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
-use vltava_client::{ClientError, Producer, ProducerOptions, Record, Written};
+use vltava_client::{Certainty, ClientError, Producer, ProducerOptions, Record, Written};
 use vltava_history::Payload;
 use vltava_history::event::{Acks, At, ClientRef, Event, Outcome, PartitionRef, Produce, Role};
 
@@ -138,15 +138,23 @@ impl Writer<'_> {
         let callback = Box::new(move |outcome: Result<Written, ClientError>| {
             match outcome {
                 Ok(written) => told.acked(written),
-                Err(error) => told.record(Outcome::Unknown(error.to_string())),
+                Err(error) => told.record(failed(&error)),
             }
             drop(room);
         });
         // Dropped in the midst when the load ends: then nothing was handed over, or its callback tells.
         if let Err(error) = self.producer.send_with(record, callback).await {
-            failing.record(Outcome::Failed(error.to_string()));
+            failing.record(failed(&error));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// What the history says of a record that was not acknowledged.
+fn failed(error: &ClientError) -> Outcome<Option<vltava_model::Offset>> {
+    match error.certainty() {
+        Certainty::NotDone => Outcome::Failed(error.to_string()),
+        Certainty::Unknown => Outcome::Unknown(error.to_string()),
     }
 }
 

@@ -22,7 +22,7 @@ use vltava_model::batch::{RecordHeader, record_len_bound};
 use vltava_model::{ErrorCode, Offset, PartitionIndex, TopicId};
 
 use crate::cluster::Client;
-use crate::error::ClientError;
+use crate::error::{Certainty, ClientError};
 use crate::pin::Pin;
 use accumulator::{Accumulator, NotTaken, Waiting};
 pub use options::{Acks, ProducerOptions};
@@ -106,7 +106,8 @@ pub struct Written {
     pub offset: Option<Offset>,
 }
 
-/// The outcome of a record that is on its way: await it. Dropping it does not stop the record.
+/// The outcome of a record that is on its way: await it. Dropping it does not stop the record. An error's
+/// [`ClientError::certainty`] says whether the record may have been written.
 pub struct Delivery {
     outcome: oneshot::Receiver<Result<Written, ClientError>>,
 }
@@ -219,7 +220,7 @@ impl Producer {
     /// Hands a record over, waiting for room; the outcome comes with the [`Delivery`].
     ///
     /// # Errors
-    /// When the topic or partition does not exist, the record is too large, or no broker answers.
+    /// When the topic or partition does not exist, the record is too large, or no broker answers: it will not be written.
     pub async fn send(&self, record: Record) -> Result<Delivery, ClientError> {
         let (tell, outcome) = oneshot::channel();
         self.enqueue(record, Waiting::Delivery(tell)).await?;
@@ -235,6 +236,11 @@ impl Producer {
     }
 
     async fn enqueue(&self, record: Record, waiting: Waiting) -> Result<(), ClientError> {
+        let taken = self.take(record, waiting).await;
+        taken.map_err(|error| error.with_certainty(Certainty::NotDone))
+    }
+
+    async fn take(&self, record: Record, waiting: Waiting) -> Result<(), ClientError> {
         let options = &self.inner.options;
         let size = record_len_bound(record.key.as_deref(), record.value.as_deref(), &record.headers);
         if size > options.max_request_size {

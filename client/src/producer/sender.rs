@@ -24,7 +24,7 @@ use super::accumulator::{Accumulator, Next, Ready};
 use super::options::{Acks, ProducerOptions};
 use crate::backoff::Backoff;
 use crate::cluster::Client;
-use crate::error::ClientError;
+use crate::error::{Certainty, ClientError};
 use crate::pin::Pin;
 
 /// A batch on its way.
@@ -32,10 +32,38 @@ struct Batch {
     ready: Box<Ready>,
     /// Its bytes, with the numbers under which it is recognised.
     encoded: Option<bytes::Bytes>,
-    /// Whether it was ever handed to a connection: then its outcome is unknown until an answer comes.
+    /// Whether an attempt may have written it: it was handed to a connection, and no answer said that this did nothing.
     sent: bool,
-    /// Whether that was so before its last attempt: then the attempt's refusal says nothing of what the earlier one did.
+    /// Whether that was so before the attempt that is under way.
     again: bool,
+}
+
+/// Why what is under way has to be sent anew, or given up.
+enum Trouble {
+    /// The leader's answer to the oldest batch.
+    Refused(ClientError),
+    /// There is no connection, or it is of no use any more.
+    Broken(ClientError),
+}
+
+impl Trouble {
+    fn error(&self) -> &ClientError {
+        match self {
+            Self::Refused(error) | Self::Broken(error) => error,
+        }
+    }
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<tonic::Status> for Trouble {
+    fn from(status: tonic::Status) -> Self {
+        Self::Broken(status.into())
+    }
 }
 
 /// Under which numbers batches are sent.
@@ -92,14 +120,15 @@ pub(super) async fn run(
     while sender.wait_for_work().await {
         match sender.connect().await {
             Ok(connection) => {
-                let error = match sender.stream(connection, &mut backoff).await {
+                let trouble = match sender.stream(connection, &mut backoff).await {
                     Ok(()) => return,
-                    Err(error) => error,
+                    Err(trouble) => trouble,
                 };
+                let error = trouble.error();
                 tracing::debug!(topic = sender.pin.name(), %partition, %error, "sending again");
-                sender.bring_back(&error);
+                sender.bring_back(&trouble);
             }
-            Err(error) => sender.bring_back(&error),
+            Err(error) => sender.bring_back(&error.into()),
         }
         sender.expire();
         backoff.wait().await;
@@ -134,16 +163,19 @@ impl Sender {
         self.accumulator.close();
         let message = format!("the record was not acknowledged before {}", gone.message());
         let error = ClientError::new(gone.code(), message);
-        let fail = |accumulator: &Accumulator, ready: Ready| {
-            ready.fail(&error);
-            accumulator.settled();
-        };
-        for batch in self.queue.drain(..) {
-            fail(&self.accumulator, *batch.ready);
+        while let Some(batch) = self.queue.pop_front() {
+            self.fail(batch, &error);
         }
         while let Next::Batch(ready) = self.accumulator.next() {
-            fail(&self.accumulator, *ready);
+            self.fail(Batch { ready, encoded: None, sent: false, again: false }, &error);
         }
+    }
+
+    /// A batch will not be tried again.
+    fn fail(&self, batch: Batch, error: &ClientError) {
+        let certainty = if batch.sent { Certainty::Unknown } else { Certainty::NotDone };
+        batch.ready.fail(&error.clone().with_certainty(certainty));
+        self.accumulator.settled();
     }
 
     async fn connect(&mut self) -> Result<Connection, ClientError> {
@@ -162,7 +194,7 @@ impl Sender {
     }
 
     /// Sends and takes answers until something fails; `Ok` when nothing will come any more.
-    async fn stream(&mut self, mut connection: Connection, backoff: &mut Backoff) -> Result<(), ClientError> {
+    async fn stream(&mut self, mut connection: Connection, backoff: &mut Backoff) -> Result<(), Trouble> {
         let mut waited_since = Instant::now();
         loop {
             let mut wake = None;
@@ -202,7 +234,7 @@ impl Sender {
                 () = wait(&self.accumulator, wake), if room && !closed => {}
                 () = tokio::time::sleep(LATE), if !self.under_way.is_empty() => {
                     if waited_since.elapsed() > self.options.request_timeout {
-                        return Err(ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"));
+                        return Err(ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer").into());
                     }
                     let leads = (connection.node, connection.epoch);
                     self.client.still_leads(&mut self.pin, self.partition, leads).await?;
@@ -262,7 +294,7 @@ impl Sender {
     }
 
     /// One answer, for the oldest batch under way.
-    fn take(&mut self, answer: ProduceResponse) -> Result<(), ClientError> {
+    fn take(&mut self, answer: ProduceResponse) -> Result<(), Trouble> {
         match answer.error {
             None => {
                 if let Some(batch) = self.under_way.pop_front() {
@@ -271,15 +303,21 @@ impl Sender {
                 }
                 Ok(())
             }
-            Some(error) => Err(ClientError::from(error)),
+            Some(error) => Err(Trouble::Refused(ClientError::from(error))),
         }
     }
 
     /// After a failure: what was under way is queued again, in order; the oldest is given up when it must be.
-    fn bring_back(&mut self, error: &ClientError) {
+    fn bring_back(&mut self, trouble: &Trouble) {
         while let Some(batch) = self.under_way.pop_back() {
             self.queue.push_front(batch);
         }
+        if let (Trouble::Refused(error), Some(front)) = (trouble, self.queue.front_mut())
+            && error.certainty() == Certainty::NotDone
+        {
+            front.sent = front.again;
+        }
+        let error = trouble.error();
         match error.code() {
             ErrorCode::DuplicateSequenceNumber => self.succeed_front(),
             // A gap behind a batch that was given up, or a broker that forgot this producer: nothing of it was written.
@@ -301,10 +339,10 @@ impl Sender {
         }
     }
 
-    /// Whether the refused batch bears the current numbers, and was never sent before: then a new id is safe, since it was
-    /// never written. One that an earlier attempt may have written is refused alike when the broker has forgotten that.
+    /// Whether the refused batch bears the current numbers, and was never written: then a new id is safe. One that an earlier
+    /// attempt may have written is refused alike when the broker has forgotten that.
     fn front_may_be_renumbered(&self) -> bool {
-        let never_written = |batch: &Batch| batch.encoded.is_some() && !batch.again;
+        let never_written = |batch: &Batch| batch.encoded.is_some() && !batch.sent;
         self.options.idempotence && self.queue.front().is_some_and(never_written)
     }
 
@@ -319,18 +357,16 @@ impl Sender {
     }
 
     /// The oldest batch was refused for good. The broker refused those behind it too, for the gap: they were not written.
-    /// After an error without a name nothing is known of them, nor when an earlier attempt may have written it: then those
-    /// behind followed without a gap. They are given up with it.
+    /// When an attempt may have written it those behind followed without a gap: nothing is known of them, and they are given
+    /// up with it.
     fn give_up_front(&mut self, error: &ClientError) {
-        let again = self.queue.front().is_some_and(|batch| batch.again);
-        let all_sent = again || error.code() == ErrorCode::UnknownServerError;
-        let error = &told(error, again);
+        let open = self.queue.front().is_some_and(|batch| batch.sent);
+        let error = &told(error, open);
         let mut first = true;
-        while first || (all_sent && self.queue.front().is_some_and(|batch| batch.sent)) {
+        while first || (open && self.queue.front().is_some_and(|batch| batch.sent)) {
             first = false;
             if let Some(batch) = self.queue.pop_front() {
-                batch.ready.fail(error);
-                self.accumulator.settled();
+                self.fail(batch, error);
             }
         }
         if self.options.idempotence {
@@ -345,13 +381,13 @@ impl Sender {
         if !self.queue.front().is_some_and(expired) {
             return;
         }
-        let message = "the record was not acknowledged within delivery.timeout.ms; it may have been written";
-        let error = ClientError::new(ErrorCode::RequestTimedOut, message);
-        while self.queue.front().is_some_and(|batch| expired(batch) || batch.sent) {
-            if let Some(batch) = self.queue.pop_front() {
-                batch.ready.fail(&error);
-                self.accumulator.settled();
-            }
+        let message = "the record was not acknowledged within delivery.timeout.ms";
+        let late = ClientError::new(ErrorCode::RequestTimedOut, message);
+        let open = format!("{message}; it may have been written");
+        let open = ClientError::new(ErrorCode::RequestTimedOut, open);
+        while let Some(batch) = self.queue.pop_front_if(|batch| expired(batch) || batch.sent) {
+            let error = if batch.sent { &open } else { &late };
+            self.fail(batch, error);
         }
         if self.options.idempotence {
             self.renumber();
@@ -359,13 +395,12 @@ impl Sender {
     }
 }
 
-/// What is said of a batch that was refused for good: where an earlier attempt may have written it, that its outcome is not known.
-fn told(refusal: &ClientError, again: bool) -> ClientError {
-    if !again {
+/// What is said of a batch that was refused for good: where an attempt may have written it, that its outcome is not known.
+fn told(refusal: &ClientError, open: bool) -> ClientError {
+    if !open {
         return refusal.clone();
     }
-    let message =
-        format!("sent again, the record was refused ({refusal}); an earlier attempt may have written it");
+    let message = format!("the record was given up ({refusal}); an attempt may have written it");
     ClientError::new(ErrorCode::RequestTimedOut, message)
 }
 
@@ -429,7 +464,8 @@ mod tests {
     async fn a_duplicate_whose_place_is_forgotten_is_written_at_no_known_offset() {
         let mut sender = sender(Client::connect("127.0.0.1:1").unwrap());
         let outcome = under_way(&mut sender, true);
-        sender.bring_back(&ClientError::new(ErrorCode::DuplicateSequenceNumber, "older than what is remembered"));
+        let duplicate = ClientError::new(ErrorCode::DuplicateSequenceNumber, "older than what is remembered");
+        sender.bring_back(&Trouble::Refused(duplicate));
         let written = outcome.await.unwrap();
         assert_eq!((written.partition, written.offset), (PartitionIndex::new(3), None));
         assert!(sender.queue.is_empty());
@@ -438,7 +474,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_was_never_written_gets_new_numbers() {
         for code in [ErrorCode::OutOfOrderSequenceNumber, ErrorCode::UnknownProducerId] {
-            let refused = ClientError::new(code, "no");
+            let refused = Trouble::Refused(ClientError::new(code, "no"));
             let mut first = sender(Client::connect("127.0.0.1:1").unwrap());
             let _outcome = under_way(&mut first, false);
             first.bring_back(&refused);
@@ -450,5 +486,43 @@ mod tests {
             assert!(again.queue.is_empty(), "{code}");
             assert_eq!(outcome.await.unwrap_err().code(), ErrorCode::RequestTimedOut, "{code}");
         }
+    }
+
+    /// What a record is told after some trouble, when its time is over.
+    async fn certainty(trouble: &[Trouble]) -> Certainty {
+        let options =
+            ProducerOptions { delivery_timeout: std::time::Duration::ZERO, ..ProducerOptions::default() };
+        let mut sender = sender(Client::connect("127.0.0.1:1").unwrap());
+        let outcome = under_way(&mut sender, false);
+        for trouble in trouble {
+            if let Some(mut batch) = sender.queue.pop_front() {
+                batch.again = batch.sent;
+                batch.sent = true;
+                sender.under_way.push_back(batch);
+            }
+            sender.bring_back(trouble);
+        }
+        sender.options = Arc::new(options);
+        sender.expire();
+        outcome.await.unwrap_err().certainty()
+    }
+
+    #[tokio::test]
+    async fn a_record_is_said_to_have_failed_for_certain_when_every_attempt_did_nothing() {
+        let refused = |code| Trouble::Refused(ClientError::new(code, "no"));
+        let broken = |code| Trouble::Broken(ClientError::new(code, "broken"));
+        let nothing = ErrorCode::NotEnoughReplicas;
+        assert_eq!(certainty(&[refused(nothing)]).await, Certainty::NotDone);
+        assert_eq!(certainty(&[refused(nothing), refused(nothing)]).await, Certainty::NotDone);
+        assert_eq!(certainty(&[refused(ErrorCode::MessageTooLarge)]).await, Certainty::NotDone);
+        assert_eq!(certainty(&[refused(ErrorCode::NotLeaderOrFollower)]).await, Certainty::Unknown);
+        assert_eq!(
+            certainty(&[refused(ErrorCode::NotLeaderOrFollower), refused(nothing)]).await,
+            Certainty::Unknown
+        );
+        assert_eq!(certainty(&[broken(ErrorCode::NetworkException)]).await, Certainty::Unknown);
+        // A connection's error is no answer, whatever its code: the topic was found to be gone, say.
+        assert_eq!(certainty(&[broken(ErrorCode::UnknownTopicId)]).await, Certainty::Unknown);
+        assert_eq!(certainty(&[broken(ErrorCode::InvalidRequest)]).await, Certainty::Unknown);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::RngExt;
-use vltava_client::{ClientError, Producer, ProducerOptions, Record, Written};
+use vltava_client::{Certainty, ClientError, Producer, ProducerOptions, Record, Written};
 use vltava_history::Payload;
 use vltava_history::event::{Acks, At, ClientRef, Event, Outcome, PartitionRef, Produce, Role};
 use vltava_model::{Offset, TopicPartition};
@@ -68,10 +69,26 @@ async fn write(
         invoked: now(),
         told: false,
     };
-    let callback = move |outcome: Result<Written, ClientError>| pending.tell(outcome);
-    // A record that was not taken drops its callback, and that tells that its outcome is unknown.
-    if producer.send_with(record, Box::new(callback)).await.is_err() {
+    // Also held here: a record that was not taken has its callback dropped before the error is known.
+    let pending = Arc::new(Mutex::new(Some(pending)));
+    let called = pending.clone();
+    let tell = |pending: &Mutex<Option<Pending>>, outcome| {
+        if let Some(pending) = lock(pending).take() {
+            pending.tell(outcome);
+        }
+    };
+    let callback = move |outcome: Result<Written, ClientError>| tell(&called, outcome);
+    if let Err(error) = producer.send_with(record, Box::new(callback)).await {
+        tell(&pending, Err(error));
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What the history says of a record that was not acknowledged.
+fn failed(error: &ClientError) -> Outcome<Option<Offset>> {
+    match error.certainty() {
+        Certainty::NotDone => Outcome::Failed(error.to_string()),
+        Certainty::Unknown => Outcome::Unknown(error.to_string()),
     }
 }
 
@@ -101,7 +118,7 @@ impl Pending {
                 }
                 self.record(Outcome::Ok(written.offset));
             }
-            Err(error) => self.record(Outcome::Unknown(error.to_string())),
+            Err(error) => self.record(failed(&error)),
         }
     }
 

@@ -125,7 +125,9 @@ impl Worker {
         }
         let broken = |error: LogError| match error {
             LogError::Corrupt(damage) => OpenLogError::Damaged(damage.to_string()),
-            LogError::Io(error) if NewerFormat::of(&error).is_some() => OpenLogError::Newer(error.to_string()),
+            LogError::Io(error) if NewerFormat::of(&error).is_some() => {
+                OpenLogError::Newer(error.to_string())
+            }
             LogError::Io(error) => OpenLogError::Io(error),
             LogError::FailedBefore => OpenLogError::Io(std::io::Error::other(error)),
         };
