@@ -13,7 +13,7 @@ use vltava_model::{IncarnationId, MetadataOffset};
 use vltava_node::metrics::{Sample, Value};
 use vltava_proto::v1::DirectoryAssignment;
 use vltava_proto::v1::{AssignDirectoriesRequest, log_server};
-use vltava_threads::JoinHandle;
+use vltava_threads::{Bell, JoinHandle, queue};
 use vltava_transport::Listener;
 
 use crate::api::log::{LogService, wall_ms};
@@ -137,9 +137,10 @@ fn start_shards(
     let mut handles = Vec::new();
     let mut threads = Vec::new();
     for index in 0..state.options.shards.max(1) {
-        let (queue, commands) = crossbeam_channel::bounded(state.options.shard_queue.max(1));
-        let handle = ShardHandle::new(queue);
-        let worker = Worker::new(state.clone(), handle.clone(), proposals.clone(), commands, origin);
+        let bell = Bell::new();
+        let (sender, commands) = queue::bounded(&bell, state.options.shard_queue.max(1));
+        let handle = ShardHandle::new(sender);
+        let worker = Worker::new(state.clone(), handle.clone(), proposals.clone(), (bell, commands), origin);
         let thread = vltava_threads::spawn(&format!("shard-{index}"), move || worker.run())
             .map_err(StartError::Thread)?;
         handles.push(handle);

@@ -23,7 +23,7 @@ use vltava_model::{
 };
 use vltava_storage::Storage;
 use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
-use vltava_threads::lock;
+use vltava_threads::{Bell, lock, queue};
 
 const POINTS: &str = "recovery-point-offset-checkpoint";
 const POINTS_KIND: CheckpointKind = CheckpointKind(*b"rcvp");
@@ -442,10 +442,10 @@ impl Directories {
     pub fn begin_anew(&self, id: DirectoryId, partition: TopicPartition) -> Result<(), BeginAnewError> {
         let journal = self.journal(id).ok_or(BeginAnewError::Journal)?;
         let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body: EntryBody::Delete };
-        let (done, finished) = crossbeam_channel::bounded(1);
+        let (done, finished) = queue::bounded(&Bell::new(), 1);
         let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
         told.map_err(|_| BeginAnewError::Journal)?;
-        let deleted = vltava_threads::recv(&finished).is_ok_and(|result| result.is_ok());
+        let deleted = finished.recv().is_ok_and(|result| result.is_ok());
         if !deleted {
             return Err(BeginAnewError::Journal);
         }
@@ -581,11 +581,11 @@ impl Directories {
     pub fn tell_journal_of_deletion(&self, partition: TopicPartition, id: DirectoryId) {
         let Some(journal) = self.journal(id) else { return };
         let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body: EntryBody::Delete };
-        let (done, finished) = crossbeam_channel::bounded(1);
+        let (done, finished) = queue::bounded(&Bell::new(), 1);
         let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
         match told {
             // A failed journal takes its directory offline by itself.
-            Ok(()) => drop(vltava_threads::recv(&finished)),
+            Ok(()) => drop(finished.recv()),
             Err(refused) => {
                 tracing::warn!(%partition, error = %refused.error, "the journal was not told of a deletion")
             }

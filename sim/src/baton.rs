@@ -191,10 +191,6 @@ impl Simulator for Baton {
         let woken = table().find(me).map_or(Woken::Dead, |record| record.woken);
         if woken == Woken::Dead { die() } else { woken }
     }
-
-    fn choose(&self, among: usize) -> usize {
-        threads().random.below(among as u64) as usize
-    }
 }
 
 fn die() -> Woken {

@@ -7,23 +7,25 @@
 //! | instead of | use |
 //! |---|---|
 //! | `thread::spawn`, `JoinHandle::join` | [`spawn`], [`JoinHandle::join`] |
-//! | `Receiver::recv`, `recv_timeout`, `select!` over two | [`recv`], [`recv_timeout`], [`select`] |
+//! | a channel's `recv`, `recv_timeout` | those of a [`queue`] |
+//! | `select!` over several channels | one [`Bell`] for their [`queue`]s |
 //! | `Condvar` | [`Changed`] |
 //! | `Mutex::lock` where the holder may wait for the disk | [`lock`] |
 //! | `spawn_blocking` | [`offload`], or [`offload_waiting`] |
 //!
 //! A lock that is held across none of these calls needs no care.
 
+mod bell;
 mod changed;
-mod channel;
 mod lock;
 #[cfg(feature = "runtime")]
 mod offload;
+pub mod queue;
 mod simulator;
 mod thread;
 
+pub use bell::Bell;
 pub use changed::Changed;
-pub use channel::{Selected, recv, recv_timeout, select};
 pub use lock::lock;
 #[cfg(feature = "runtime")]
 pub use offload::{offload, offload_waiting};

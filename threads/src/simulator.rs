@@ -30,9 +30,6 @@ pub trait Simulator: Send + Sync {
     /// When the thread's simulated process is killed this does not return but unwinds, unless the thread unwinds
     /// already: then it is [`Woken::Dead`] at once.
     fn park(&self, ready: &(dyn Fn() -> bool + Sync), limit: Option<Duration>) -> Woken;
-
-    /// A number below `among`, for choices that the operating system leaves to chance.
-    fn choose(&self, among: usize) -> usize;
 }
 
 static SIMULATED: AtomicBool = AtomicBool::new(false);

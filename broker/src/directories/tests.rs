@@ -32,7 +32,7 @@ fn open_log(directories: &Directories, index: u32) -> Result<Log, OpenLogError> 
 
 fn wait_done(directories: &Directories, entry: JournalEntry) {
     let id = directories.of(entry.partition).unwrap();
-    let (done, finished) = crossbeam_channel::bounded(1);
+    let (done, finished) = queue::bounded(&Bell::new(), 1);
     let journal = directories.journal(id).unwrap();
     journal.submit(vec![entry], Box::new(move |result| drop(done.send(result)))).unwrap();
     finished.recv().unwrap().unwrap();

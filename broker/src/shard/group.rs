@@ -6,6 +6,7 @@ use vltava_commitlog::durability::{JournalEntry, SubmitError};
 use vltava_commitlog::log::SyncPoint;
 use vltava_model::{DirectoryId, TopicPartition};
 use vltava_partition::{LogPosition, Token};
+use vltava_threads::queue::Sender;
 
 use crate::directories::Directories;
 
@@ -78,7 +79,7 @@ impl Groups {
     }
 
     /// Hands all groups to their journals; what a full journal refuses stays for the next turn.
-    pub fn submit(&mut self, directories: &Directories, done: &crossbeam_channel::Sender<Completion>) {
+    pub fn submit(&mut self, directories: &Directories, done: &Sender<Completion>) {
         let mut refused = BTreeMap::new();
         for (directory, group) in std::mem::take(&mut self.by_directory) {
             let Group { entries, durable } = group;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, TrySendError};
 use vltava_model::TopicPartition;
+use vltava_threads::queue::{Refused, Sender};
 
 use super::command::Command;
 use super::shared::PartitionShared;
@@ -35,9 +35,9 @@ impl ShardHandle {
     /// # Errors
     /// When the queue is full.
     pub fn send(&self, command: Command) -> Result<(), QueueFull> {
-        match self.queue.try_send(command) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(QueueFull),
+        match self.queue.send(command) {
+            Ok(()) | Err(Refused::Disconnected(_)) => Ok(()),
+            Err(Refused::Full(_)) => Err(QueueFull),
         }
     }
 
@@ -46,9 +46,9 @@ impl ShardHandle {
     pub async fn send_patiently(&self, command: Command) {
         let mut command = command;
         loop {
-            match self.queue.try_send(command) {
-                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
-                Err(TrySendError::Full(back)) => command = back,
+            match self.queue.send(command) {
+                Ok(()) | Err(Refused::Disconnected(_)) => return,
+                Err(Refused::Full(back)) => command = back,
             }
             tokio::time::sleep(PATIENCE).await;
         }

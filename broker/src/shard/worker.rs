@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
 use vltava_commitlog::log::{LogConfig, LogError, NewerFormat, SyncPoint};
 use vltava_model::configs::TopicConfig;
 use vltava_model::{DirectoryId, ErrorCode, Offset, TopicPartition};
 use vltava_partition::{Effect, Event, LogPosition, Time, Token};
-use vltava_threads::Selected;
+use vltava_threads::Bell;
+use vltava_threads::queue::{self, Disconnected, Receiver, Sender};
 
 use super::command::{Assign, Command, LeaderAnswer, SubscribeOutcome};
 use super::group::{self, Completion, Groups};
@@ -171,7 +171,8 @@ impl Turn<'_> {
             Some(0) => {}
             found => return found,
         }
-        self.tools.stash.extend(vltava_threads::recv_timeout(&self.tools.completions, OFFER_AGAIN));
+        let next = self.tools.completions.recv_timeout(OFFER_AGAIN);
+        self.tools.stash.extend(next.ok().flatten());
         group::take_marks(&mut self.tools.stash, partition)
     }
 }
@@ -181,8 +182,9 @@ pub struct Worker {
     state: Arc<BrokerState>,
     shard: ShardHandle,
     proposals: Proposals,
-    queue: Receiver<Command>,
-    completions: Receiver<Completion>,
+    /// Rings for commands and for completions.
+    bell: Bell,
+    commands: Receiver<Command>,
     tools: Tools,
     hosts: HashMap<TopicPartition, Host>,
     /// Damaged replicas that are not served, as metadata have them.
@@ -204,26 +206,26 @@ impl Worker {
         state: Arc<BrokerState>,
         shard: ShardHandle,
         proposals: Proposals,
-        queue: Receiver<Command>,
+        (bell, commands): (Bell, Receiver<Command>),
         origin: Instant,
     ) -> Self {
         // Bounded by the groups that the journals take.
-        let (done, completions) = crossbeam_channel::unbounded();
+        let (done, completions) = queue::unbounded(&bell);
         let tools = Tools {
             origin,
             tokens: 0,
             effects: Vec::new(),
             after: Vec::new(),
             done,
-            completions: completions.clone(),
+            completions,
             stash: VecDeque::new(),
         };
         Self {
             state,
             shard,
             proposals,
-            queue,
-            completions,
+            bell,
+            commands,
             tools,
             hosts: HashMap::new(),
             waiting: BTreeMap::new(),
@@ -247,32 +249,24 @@ impl Worker {
         let blocked = !self.groups.is_empty();
         let wait =
             if blocked { OFFER_AGAIN } else { self.next_tick.saturating_duration_since(Instant::now()) };
-        let queue = if blocked { crossbeam_channel::never() } else { self.queue.clone() };
-        match vltava_threads::select(&self.completions, &queue, wait) {
-            Selected::First(Ok(completion)) => self.complete(completion),
-            Selected::Second(Ok(command)) => {
-                if let Flow::End = self.take(command) {
-                    return Flow::End;
-                }
-            }
-            Selected::Second(Err(_)) => return Flow::End,
-            Selected::First(Err(_)) | Selected::Neither => {}
-        }
+        let (completions, commands) = (&self.tools.completions, &self.commands);
+        self.bell.wait(|| completions.is_ready() || (!blocked && commands.is_ready()), Some(wait));
         for _ in 0..TURN_MAX {
             let mut idle = true;
-            while let Some(completion) =
-                self.tools.stash.pop_front().or_else(|| self.completions.try_recv().ok())
-            {
+            while let Some(completion) = self.next_completion() {
                 idle = false;
                 self.complete(completion);
             }
-            if !blocked
-                && !self.groups.are_large()
-                && let Ok(command) = self.queue.try_recv()
-            {
-                idle = false;
-                if let Flow::End = self.take(command) {
-                    return Flow::End;
+            if !blocked && !self.groups.are_large() {
+                match self.commands.try_recv() {
+                    Ok(Some(command)) => {
+                        idle = false;
+                        if let Flow::End = self.take(command) {
+                            return Flow::End;
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(Disconnected) => return Flow::End,
                 }
             }
             if idle {
@@ -285,6 +279,12 @@ impl Worker {
             self.next_tick = Instant::now() + TICK;
         }
         Flow::On
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        // This thread holds a sender of its own, so that the queue is never without one.
+        let next = || self.tools.completions.try_recv().ok().flatten();
+        self.tools.stash.pop_front().or_else(next)
     }
 
     /// The hosts, and what one of them may use.

@@ -8,7 +8,6 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{Offset, TopicPartition};
 
@@ -22,6 +21,7 @@ use super::queue::Reservation;
 use super::shared::{Growth, SealedFile, Shared, Stage, Want};
 use super::syncer::sync_segment;
 use vltava_storage::StorageFile;
+use vltava_threads::queue::Receiver;
 
 /// What one caller handed over.
 pub(super) struct Submission {
@@ -81,7 +81,7 @@ impl Committer {
     /// Works until the journal's handle is gone and the queue is empty.
     pub fn run(mut self) {
         self.ask_ahead();
-        while let Some(first) = self.held_over.take().or_else(|| vltava_threads::recv(&self.queue).ok()) {
+        while let Some(first) = self.held_over.take().or_else(|| self.queue.recv().ok()) {
             self.gather(first);
             let outcome = self.shared.check().and_then(|()| self.commit());
             if let Err(error) = &outcome {
@@ -106,7 +106,7 @@ impl Committer {
         let mut bytes = first.reservation.bytes();
         self.entries.extend(first.entries);
         self.waiting.push((first.done, first.reservation));
-        while let Ok(next) = self.queue.try_recv() {
+        while let Ok(Some(next)) = self.queue.try_recv() {
             bytes += next.reservation.bytes();
             if bytes > options.group_bytes_max
                 || self.entries.len() + next.entries.len() > options.group_frames_max()

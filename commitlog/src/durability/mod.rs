@@ -41,8 +41,8 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-use vltava_threads::JoinHandle;
+use vltava_threads::queue::{self as channel, Sender};
+use vltava_threads::{Bell, JoinHandle};
 
 use commit::{Committer, Submission};
 use error::failed;
@@ -117,7 +117,7 @@ impl Journal {
             room,
         ));
         // Bounded by the admission, which counts bytes as well.
-        let (queue, receiver) = crossbeam_channel::unbounded();
+        let (queue, receiver) = channel::unbounded(&Bell::new());
         let committer = Committer::new(
             Arc::clone(&shared),
             receiver,
