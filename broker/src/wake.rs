@@ -16,12 +16,21 @@ pub struct WakeSet {
 }
 
 impl WakeSet {
-    /// Says that `slot` has news. Called from shard threads.
+    /// Says that `slot` has news.
     pub fn mark(&self, slot: u32) {
-        let fresh = self.marked.lock().unwrap_or_else(PoisonError::into_inner).insert(slot);
-        if fresh {
-            self.notify.notify_one();
+        if self.note(slot) {
+            self.wake();
         }
+    }
+
+    /// Notes that `slot` has news, for a [`Self::wake`] that comes soon; says whether that was not known.
+    pub fn note(&self, slot: u32) -> bool {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner).insert(slot)
+    }
+
+    /// Wakes the owner, to look at what was noted.
+    pub fn wake(&self) {
+        self.notify.notify_one();
     }
 
     /// Takes all marked slots without waiting.
@@ -55,5 +64,9 @@ mod tests {
         set.wait().await;
         assert_eq!(set.take().into_iter().collect::<Vec<_>>(), [1, 3]);
         assert!(set.take().is_empty());
+        assert!(set.note(7) && !set.note(7));
+        set.wake();
+        set.wait().await;
+        assert_eq!(set.take().into_iter().collect::<Vec<_>>(), [7]);
     }
 }

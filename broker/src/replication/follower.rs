@@ -147,11 +147,19 @@ impl Followers {
         });
     }
 
-    /// Reports how far a partition has come; a later report replaces an earlier one.
-    pub fn progress(&self, leader: NodeId, partition: TopicPartition, report: Report) {
-        self.with(leader, |wishes| {
-            wishes.progress.insert(partition, report);
-        });
+    /// Reports how far partitions have come; a later report replaces an earlier one. Each stream is woken once.
+    pub fn progress(&self, reports: impl IntoIterator<Item = (NodeId, TopicPartition, Report)>) {
+        let streams = lock(&self.streams);
+        let mut woken = BTreeSet::new();
+        for (leader, partition, report) in reports {
+            if let Some(stream) = streams.get(&leader) {
+                lock(&stream.wishes).progress.insert(partition, report);
+                woken.insert(leader);
+            }
+        }
+        for stream in woken.iter().filter_map(|leader| streams.get(leader)) {
+            stream.changed.notify_one();
+        }
     }
 
     fn with(&self, leader: NodeId, change: impl FnOnce(&mut Wishes)) {
@@ -356,10 +364,10 @@ async fn receive(stream: &Arc<Stream>, slots: &mut Slots, message: LeaderMessage
     for reply in message.replies {
         answer(slots, reply).await;
     }
-    for data in message.data {
-        let Some(followed) = slots.by_slot.get(&data.slot) else {
+    for data in message.data.chunk_by(|one, next| one.slot == next.slot) {
+        let Some(followed) = slots.by_slot.get(&data[0].slot) else {
             // Unfollowed while it was under way: the bytes are spent all the same.
-            stream.returned.fetch_add(data.batches.len() as u64, Ordering::AcqRel);
+            stream.returned.fetch_add(length(data), Ordering::AcqRel);
             continue;
         };
         let command = batches(stream, followed, data)?;
@@ -381,18 +389,29 @@ async fn tell(followed: &Followed, answer: LeaderAnswer) {
     followed.shard.send_patiently(command).await;
 }
 
-fn batches(stream: &Arc<Stream>, followed: &Followed, data: ReplicaData) -> Result<Command, Status> {
-    let receipt = Receipt { bytes: data.batches.len() as u64, stream: stream.clone() };
-    let batches = Batch::split(data.batches, MAX_MESSAGE_BYTES).map_err(|error| {
-        tracing::error!(partition = %followed.partition, %error, "the leader sent a damaged batch");
-        Status::data_loss(error.to_string())
-    })?;
+/// How many bytes of batches pieces of one partition hold.
+fn length(pieces: &[ReplicaData]) -> u64 {
+    pieces.iter().map(|piece| piece.batches.len() as u64).sum()
+}
+
+/// What one message holds of one partition: pieces that follow on each other, the last of which knows the watermarks best.
+fn batches(stream: &Arc<Stream>, followed: &Followed, pieces: &[ReplicaData]) -> Result<Command, Status> {
+    let receipt = Receipt { bytes: length(pieces), stream: stream.clone() };
+    let mut batches = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let more = Batch::split(piece.batches.clone(), MAX_MESSAGE_BYTES).map_err(|error| {
+            tracing::error!(partition = %followed.partition, %error, "the leader sent a damaged batch");
+            Status::data_loss(error.to_string())
+        })?;
+        batches.extend(more);
+    }
+    let marks = |of: fn(&ReplicaData) -> u64| Offset::new(pieces.iter().map(of).max().unwrap_or_default());
     Ok(Command::LeaderData {
         partition: followed.partition,
         epoch: followed.epoch,
         batches,
-        high_watermark: Offset::new(data.high_watermark),
-        log_start: Offset::new(data.log_start_offset),
+        high_watermark: marks(|piece| piece.high_watermark),
+        log_start: marks(|piece| piece.log_start_offset),
         receipt,
     })
 }

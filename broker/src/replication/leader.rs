@@ -340,10 +340,8 @@ impl Sender {
                 }
                 read = async { cold.as_mut().expect("guarded by the condition").await }, if cold.is_some() => {
                     cold = None;
-                    if let Ok((slot, read)) = read
-                        && !self.ship(slot, read, &mut message)
-                    {
-                        return;
+                    if let Ok((slot, read)) = read {
+                        self.ship_cold(slot, read, &mut message);
                     }
                 }
                 () = self.credit.granted.notified(), if !self.backlog.is_empty() => {}
@@ -352,9 +350,7 @@ impl Sender {
                     self.flush_watermarks(&mut message);
                 }
             }
-            if !self.fill(&mut message, &mut cold) {
-                return;
-            }
+            self.fill(&mut message, &mut cold);
             if flush_at.is_none() && !self.stale_watermarks.is_empty() {
                 flush_at = Some(tokio::time::Instant::now() + WATERMARK_DELAY);
             }
@@ -380,8 +376,8 @@ impl Sender {
         }
     }
 
-    /// Fills one message from what is in memory; starts at most one read from disk. False ends the stream.
-    fn fill(&mut self, message: &mut LeaderMessage, cold: &mut Option<ColdRead>) -> bool {
+    /// Fills one message from what is in memory; starts at most one read from disk.
+    fn fill(&mut self, message: &mut LeaderMessage, cold: &mut Option<ColdRead>) {
         let mut filled: usize = message.data.iter().map(|data| data.batches.len()).sum();
         for slot in self.backlog.clone() {
             if filled >= MESSAGE_BYTES {
@@ -411,58 +407,56 @@ impl Sender {
             }
             let max = (MESSAGE_BYTES - filled).min(usize::try_from(credit).unwrap_or(usize::MAX));
             let next = subscription.next;
-            if let Some(read) = subscription.reader.read_tail(next, max, end) {
-                filled += read.bytes.len();
-                if !self.ship(slot, Ok(read), message) {
-                    return false;
-                }
+            if let Some(read) = subscription.reader.tail_batches(next, max, end) {
+                filled += read.batches.iter().map(Bytes::len).sum::<usize>();
+                self.ship(slot, read.batches, read.end, message);
             } else if cold.is_none() {
                 let reader = subscription.reader.clone();
                 *cold = Some(vltava_threads::offload(move || (slot, reader.read(next, max, end))));
                 self.backlog.remove(&slot);
             }
         }
-        true
     }
 
-    /// Puts what was read into the message. False ends the stream: this log can't be read.
-    fn ship(&mut self, slot: u32, read: Result<ReadBatches, ReadError>, message: &mut LeaderMessage) -> bool {
-        let Some(subscription) = self.slots.get_mut(&slot) else { return true };
-        let read = match read {
-            Ok(read) => read,
+    /// Puts what was read from disk into the message.
+    fn ship_cold(&mut self, slot: u32, read: Result<ReadBatches, ReadError>, message: &mut LeaderMessage) {
+        let Some(subscription) = self.slots.get(&slot) else { return };
+        match read {
+            Ok(read) => self.ship(slot, vec![read.bytes], read.end, message),
             Err(ReadError::OutOfRange { .. }) => {
                 // Retention passed by: the follower subscribes anew and is told where to start.
                 self.drop_slot(slot, message);
-                return true;
             }
             Err(error) => {
                 subscription.shared.report_read_error(&subscription.reader, &error);
                 self.drop_slot(slot, message);
-                return true;
             }
-        };
+        }
+    }
+
+    /// Puts batches up to `end` into the message, each piece as it lies in memory.
+    fn ship(&mut self, slot: u32, pieces: Vec<Bytes>, end: Offset, message: &mut LeaderMessage) {
+        let Some(subscription) = self.slots.get_mut(&slot) else { return };
         if subscription.shared.leader_epoch() != Some(subscription.epoch) {
             self.drop_slot(slot, message);
-            return true;
+            return;
         }
-        let bytes: Bytes = read.bytes;
-        let spent = bytes.len() as u64;
+        let spent = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let _ = self
             .credit
             .bytes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credit| Some(credit.saturating_sub(spent)));
-        subscription.next = read.end;
+        subscription.next = end;
         subscription.sent_watermark = subscription.shared.high_watermark();
         subscription.sent_log_start = subscription.shared.log_start();
         self.stale_watermarks.remove(&slot);
-        message.data.push(ReplicaData {
+        message.data.extend(pieces.into_iter().map(|batches| ReplicaData {
             slot,
-            batches: bytes,
+            batches,
             high_watermark: subscription.sent_watermark.get(),
             log_start_offset: subscription.sent_log_start.get(),
-        });
+        }));
         self.wake.mark(slot);
-        true
     }
 
     fn drop_slot(&mut self, slot: u32, message: &mut LeaderMessage) {

@@ -225,7 +225,7 @@ impl Host {
     }
 
     /// Shows the new offsets, and wakes followers' streams.
-    fn publish(&mut self, turn: &Turn<'_>) {
+    fn publish(&mut self, turn: &mut Turn<'_>) {
         let offsets = self.machine.offsets();
         self.shared.set_durable_end(offsets.durable_end);
         let moved = offsets.log_end != self.shared.log_end()
@@ -240,7 +240,7 @@ impl Host {
             self.report(turn);
         }
         for subscriber in &self.subscribers {
-            subscriber.wake.mark(subscriber.slot);
+            turn.wake_later(&subscriber.wake, subscriber.slot);
         }
     }
 
@@ -300,7 +300,7 @@ impl Host {
     }
 
     /// Tells the leader how far this replica is.
-    fn report(&self, turn: &Turn<'_>) {
+    fn report(&self, turn: &mut Turn<'_>) {
         if let Role::Following { leader, epoch } = self.machine.standing() {
             let offsets = self.machine.offsets();
             let report = Report {
@@ -309,7 +309,7 @@ impl Host {
                 log_end: offsets.log_end,
                 durable_end: offsets.durable_end,
             };
-            turn.state.followers.progress(leader, self.partition, report);
+            turn.report_later(leader, self.partition, report);
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use vltava_commitlog::log::{LogConfig, LogError, NewerFormat, SyncPoint};
 use vltava_model::configs::TopicConfig;
-use vltava_model::{DirectoryId, ErrorCode, Offset, TopicPartition};
+use vltava_model::{DirectoryId, ErrorCode, NodeId, Offset, TopicPartition};
 use vltava_partition::{Effect, Event, LogPosition, Time, Token};
 use vltava_threads::Bell;
 use vltava_threads::queue::{self, Disconnected, Receiver, Sender};
@@ -21,7 +21,9 @@ use super::shared::is_missing;
 use crate::api::log::wall_ms;
 use crate::damages::Cause;
 use crate::quorum::isr::Proposals;
+use crate::replication::follower::Report;
 use crate::state::BrokerState;
+use crate::wake::WakeSet;
 
 /// How often machines that want it are told that time has passed.
 const TICK: Duration = Duration::from_millis(200);
@@ -29,8 +31,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// How soon a group that a full journal refused is offered again.
 const OFFER_AGAIN: Duration = Duration::from_millis(1);
 
-/// Commands taken in one turn, so that completions get theirs.
-const TURN_MAX: usize = 256;
+/// Commands taken in one turn, so that the journals and the peers get to know of them in time.
+const TURN_MAX: usize = 64;
 
 /// What a host may use while it works.
 pub struct Turn<'a> {
@@ -67,6 +69,22 @@ struct Tools {
     done: Sender<Completion>,
     completions: Receiver<Completion>,
     stash: VecDeque<Completion>,
+    /// Streams to followers that have something to send.
+    wakes: Vec<Arc<WakeSet>>,
+    /// What leaders are to be told.
+    reports: Vec<(NodeId, TopicPartition, Report)>,
+}
+
+impl Tools {
+    /// Wakes whoever sends what this turn has brought.
+    fn tell_peers(&mut self, state: &BrokerState) {
+        for wake in self.wakes.drain(..) {
+            wake.wake();
+        }
+        if !self.reports.is_empty() {
+            state.followers.progress(self.reports.drain(..));
+        }
+    }
 }
 
 impl Turn<'_> {
@@ -89,6 +107,23 @@ impl Turn<'_> {
     /// Gives it back.
     pub fn give_effects(&mut self, effects: Vec<Effect>) {
         self.tools.effects = effects;
+    }
+
+    /// A follower's stream has something to send; it is told once, when the turn ends.
+    pub fn wake_later(&mut self, wake: &Arc<WakeSet>, slot: u32) {
+        if wake.note(slot) && !self.tools.wakes.iter().any(|known| Arc::ptr_eq(known, wake)) {
+            self.tools.wakes.push(wake.clone());
+        }
+    }
+
+    /// A leader is to be told how far this replica is, when the turn ends.
+    pub fn report_later(&mut self, leader: NodeId, partition: TopicPartition, report: Report) {
+        self.tools.reports.push((leader, partition, report));
+    }
+
+    /// Tells peers at once what they were to be told when the turn ends.
+    pub fn tell_peers(&mut self) {
+        self.tools.tell_peers(self.state);
     }
 
     /// The directory fails when the host is done with what it does now.
@@ -219,6 +254,8 @@ impl Worker {
             done,
             completions,
             stash: VecDeque::new(),
+            wakes: Vec::new(),
+            reports: Vec::new(),
         };
         Self {
             state,
@@ -273,9 +310,12 @@ impl Worker {
                 break;
             }
         }
+        // First the peers: the way to them is longer than the one to the disk.
+        self.tools.tell_peers(&self.state);
         self.groups.submit(&self.state.directories, &self.tools.done);
         if Instant::now() >= self.next_tick {
             self.tick();
+            self.tools.tell_peers(&self.state);
             self.next_tick = Instant::now() + TICK;
         }
         Flow::On

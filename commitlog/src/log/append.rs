@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vltava_model::Offset;
 use vltava_model::batch::Batch;
+use vltava_model::{LeaderEpoch, Offset};
 
 use super::config::millis;
 use super::damage::SegmentError;
@@ -34,6 +34,29 @@ pub struct Appended {
     pub rolled: bool,
 }
 
+/// Batches that are in the log, not yet durable, all in one segment.
+pub struct AppendedRun {
+    /// How many of those that were to be appended.
+    pub batches: usize,
+    /// See [`Appended::segment`].
+    pub segment: Arc<dyn StorageFile>,
+    /// Whether the first one is the first one of a new segment.
+    pub rolled: bool,
+}
+
+impl AppendedRun {
+    /// One of its batches, for the journal.
+    pub fn appended(&self, batch: &Batch) -> Appended {
+        Appended {
+            base: batch.header().base_offset,
+            end: batch.header().end_offset(),
+            bytes: batch.bytes().clone(),
+            segment: self.segment.clone(),
+            rolled: false,
+        }
+    }
+}
+
 impl Log {
     /// Writes a batch, whose base offset and leader epoch are set, behind the last one, without syncing. Readers can see
     /// it when this returns.
@@ -41,39 +64,75 @@ impl Log {
     /// # Errors
     /// After [`AppendError::Failed`] the log is done; the others change nothing.
     pub fn append(&mut self, batch: &Batch, now_ms: i64) -> Result<Appended, AppendError> {
+        let run = self.append_run(std::slice::from_ref(batch), now_ms)?;
+        Ok(Appended { rolled: run.rolled, ..run.appended(batch) })
+    }
+
+    /// As [`Self::append`] for as many of `batches`, from the first one on, as go into one segment: two writes, however
+    /// many they are. At least one is appended, unless it is an error.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; none of them is appended then.
+    ///
+    /// # Panics
+    /// Without a batch.
+    pub fn append_run(&mut self, batches: &[Batch], now_ms: i64) -> Result<AppendedRun, AppendError> {
         if self.is_failed {
             return Err(LogError::FailedBefore.into());
         }
-        let header = *batch.header();
-        let end = self.log_end();
-        if header.base_offset != end {
-            return Err(AppendError::NotNext { end, found: header.base_offset });
-        }
-        let latest = self.epochs.latest();
-        let Some(epoch) = header.leader_epoch.filter(|epoch| Some(*epoch) >= latest) else {
-            return Err(AppendError::StaleEpoch { latest, found: header.leader_epoch });
-        };
-        let offsets = header.end_offset().since(header.base_offset);
-        if batch.bytes().len() > i32::MAX as usize || offsets > RELATIVE_MAX {
-            return Err(AppendError::TooLarge { bytes: batch.bytes().len(), offsets });
-        }
-        let rolled = self.must_roll(batch, now_ms);
+        self.check_next(&batches[0], self.log_end(), self.epochs.latest())?;
+        let rolled = self.must_roll(&batches[0], now_ms);
         if rolled {
             self.change(Self::roll)?;
         }
         let segment = self.active();
-        let files = match segment.append(batch, now_ms, &self.cuts) {
+        let batches = &batches[..self.fitting(&segment, batches)];
+        let files = match segment.append(batches, now_ms, &self.cuts) {
             Ok(files) => files,
             Err(error) => return Err(self.take_back(&segment, error)),
         };
-        if Some(epoch) > latest {
-            let assigned = self.epochs.assign(epoch, header.base_offset);
-            assert!(assigned.is_ok(), "a newer epoch at the log's end is in order");
+        for batch in batches {
+            let header = batch.header();
+            if let Some(epoch) = header.leader_epoch
+                && Some(epoch) > self.epochs.latest()
+            {
+                let assigned = self.epochs.assign(epoch, header.base_offset);
+                assert!(assigned.is_ok(), "a newer epoch at the log's end is in order");
+            }
+            self.producers.update(header, now_ms);
+            self.shared.tail().push(header.base_offset, header.end_offset(), batch.bytes().clone());
         }
-        self.producers.update(&header, now_ms);
-        self.shared.tail().push(header.base_offset, header.end_offset(), batch.bytes().clone());
-        let bytes = batch.bytes().clone();
-        Ok(Appended { base: header.base_offset, end: header.end_offset(), bytes, segment: files, rolled })
+        Ok(AppendedRun { batches: batches.len(), segment: files, rolled })
+    }
+
+    /// Whether a batch may come behind a log that ends at `end` in epoch `latest`.
+    fn check_next(&self, batch: &Batch, end: Offset, latest: Option<LeaderEpoch>) -> Result<(), AppendError> {
+        let header = batch.header();
+        if header.base_offset != end {
+            return Err(AppendError::NotNext { end, found: header.base_offset });
+        }
+        if header.leader_epoch.is_none() || header.leader_epoch < latest {
+            return Err(AppendError::StaleEpoch { latest, found: header.leader_epoch });
+        }
+        let offsets = header.end_offset().since(header.base_offset);
+        if batch.bytes().len() > i32::MAX as usize || offsets > RELATIVE_MAX {
+            return Err(AppendError::TooLarge { bytes: batch.bytes().len(), offsets });
+        }
+        Ok(())
+    }
+
+    /// How many of the batches go into the active segment, of which the first one does. One that is in error stays out,
+    /// to be refused when it is the first.
+    fn fitting(&self, segment: &Segment, batches: &[Batch]) -> usize {
+        let mut bytes = u64::from(self.active_extent().bytes) + batches[0].bytes().len() as u64;
+        let fits = |(before, batch): (&Batch, &Batch)| {
+            bytes += batch.bytes().len() as u64;
+            let before = before.header();
+            bytes <= u64::from(self.config.segment_bytes)
+                && batch.header().last_offset().since(segment.base()) <= RELATIVE_MAX
+                && self.check_next(batch, before.end_offset(), before.leader_epoch).is_ok()
+        };
+        1 + batches.iter().zip(&batches[1..]).map(fits).take_while(|fits| *fits).count()
     }
 
     /// A full disk is no failure if the part that was written can be cut off again.

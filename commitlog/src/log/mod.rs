@@ -37,14 +37,14 @@ mod segment;
 mod state_file;
 mod tail;
 
-pub use append::Appended;
+pub use append::{Appended, AppendedRun};
 pub use config::LogConfig;
 pub use damage::Damage;
 pub use error::{AppendError, LogError, NewerFormat};
 pub use kept_frames::keep_frames;
 pub use log::{Log, LogPlace, SyncPoint};
 pub use producers::{ProducedBatch, ProducerCheck, ProducerState, Producers, REMEMBERED_BATCHES};
-pub use reader::{FileRange, LogReader, ReadBatches, ReadError, TimestampHit};
+pub use reader::{FileRange, LogReader, ReadBatches, ReadError, TailBatches, TimestampHit};
 pub use recovery::{RecoveryError, RecoveryInput, RecoveryReport, Scan};
 pub use retention::{DeletedSegment, Expiry};
 pub use tail::TailBudget;

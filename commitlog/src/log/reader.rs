@@ -77,6 +77,17 @@ impl ReadBatches {
     }
 }
 
+/// Batches of a log that are in memory, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TailBatches {
+    /// The batches, one after the other, as they are stored.
+    pub batches: Vec<Bytes>,
+    /// The base offset of the first one.
+    pub first: Offset,
+    /// The offset after the last one.
+    pub end: Offset,
+}
+
 /// Whole batches of a log as a piece of a file, not verified.
 #[derive(Clone)]
 pub struct FileRange {
@@ -187,11 +198,18 @@ impl LogReader {
     /// The same from memory, without any disk access; `None` when memory does not reach back to `from`, or holds
     /// nothing from there on.
     pub fn read_tail(&self, from: Offset, bytes_max: usize, end_exclusive: Offset) -> Option<ReadBatches> {
+        let TailBatches { mut batches, first, end } = self.tail_batches(from, bytes_max, end_exclusive)?;
+        let bytes = if batches.len() == 1 { batches.remove(0) } else { batches.concat().into() };
+        Some(ReadBatches { bytes, first, end })
+    }
+
+    /// As [`Self::read_tail`], without copying: each batch by itself, as it lies in memory.
+    pub fn tail_batches(&self, from: Offset, bytes_max: usize, end_exclusive: Offset) -> Option<TailBatches> {
         if from < self.log_start() {
             return None;
         }
-        let (bytes, first, end) = self.shared.tail().read(from, bytes_max, end_exclusive)?;
-        Some(ReadBatches { bytes, first, end })
+        let (batches, first, end) = self.shared.tail().read(from, bytes_max, end_exclusive)?;
+        Some(TailBatches { batches, first, end })
     }
 
     /// The same as a piece of a file, for the kernel to send; `None` when there is nothing (yet). Nothing is verified.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use vltava_model::Offset;
 
 /// The memory that the tails of all logs share. Clones share one budget.
@@ -114,7 +114,7 @@ impl Tail {
         from: Offset,
         bytes_max: usize,
         limit: Offset,
-    ) -> Option<(Bytes, Offset, Offset)> {
+    ) -> Option<(Vec<Bytes>, Offset, Offset)> {
         if self.entries.front()?.base > from {
             return None;
         }
@@ -128,15 +128,8 @@ impl Tail {
             many += 1;
         }
         let last = self.entries.range(at..at + many).next_back()?;
-        let first = &self.entries[at];
-        if many == 1 {
-            return Some((first.bytes.clone(), first.base, first.end));
-        }
-        let mut bytes = BytesMut::with_capacity(len);
-        for entry in self.entries.range(at..at + many) {
-            bytes.extend_from_slice(&entry.bytes);
-        }
-        Some((bytes.freeze(), first.base, last.end))
+        let batches = self.entries.range(at..at + many).map(|entry| entry.bytes.clone()).collect();
+        Some((batches, self.entries[at].base, last.end))
     }
 }
 
@@ -168,7 +161,7 @@ mod tests {
         assert_eq!(budget.left(), 800);
         assert!(tail.read(at(79), 1000, at(100)).is_none());
         let (bytes, first, end) = tail.read(at(85), 1000, at(100)).unwrap();
-        assert_eq!((bytes.len(), first, end), (200, at(80), at(100)));
+        assert_eq!((bytes.concat().len(), first, end), (200, at(80), at(100)));
         assert_eq!(tail.read(at(85), 1, at(100)).unwrap().2, at(90));
         assert_eq!(tail.read(at(85), 1000, at(99)).unwrap().2, at(90));
         assert!(tail.read(at(100), 1000, at(100)).is_none());

@@ -86,22 +86,28 @@ impl Host {
         turn.state.metrics.produced_batches.add(1);
         turn.state.metrics.produced_records.add(batch.header().record_count.into());
         turn.state.metrics.produced_bytes.add(batch.bytes().len() as u64);
-        self.append(turn, &batch, payload);
+        self.append(turn, &[batch], payload);
     }
 
     fn append_replicated(&mut self, turn: &mut Turn<'_>, payload: &mut Payload) {
-        for batch in std::mem::take(&mut payload.batches) {
-            if payload.carried == Carried::Failed {
-                return;
-            }
-            turn.state.metrics.replicated_bytes.add(batch.bytes().len() as u64);
-            self.append(turn, &batch, payload);
+        let batches = std::mem::take(&mut payload.batches);
+        let bytes = batches.iter().map(|batch| batch.bytes().len() as u64).sum();
+        turn.state.metrics.replicated_bytes.add(bytes);
+        let mut rest = &batches[..];
+        while !rest.is_empty() && payload.carried == Carried::Out {
+            rest = &rest[self.append(turn, rest, payload)..];
         }
     }
 
-    fn append(&mut self, turn: &mut Turn<'_>, batch: &Batch, payload: &mut Payload) {
-        match self.log.append(batch, turn.wall_ms) {
-            Ok(appended) => self.appended(turn, batch, appended),
+    /// Appends as many batches as one write takes; says how many.
+    fn append(&mut self, turn: &mut Turn<'_>, batches: &[Batch], payload: &mut Payload) -> usize {
+        match self.log.append_run(batches, turn.wall_ms) {
+            Ok(run) => {
+                for batch in &batches[..run.batches] {
+                    self.appended(turn, batch, run.appended(batch));
+                }
+                return run.batches;
+            }
             Err(AppendError::DiskFull) => {
                 payload.carried = Carried::Failed;
                 turn.rebuild_later(self.partition);
@@ -112,6 +118,7 @@ impl Host {
                 turn.fail_later(self.partition, self.directory, error.to_string());
             }
         }
+        0
     }
 
     fn failed(&mut self, turn: &mut Turn<'_>, payload: &mut Payload, error: &LogError) {
@@ -258,6 +265,8 @@ impl Host {
             turn.state.followers.unfollow(other, self.partition);
         }
         if !self.starved {
+            // What was reported before must not come after.
+            turn.tell_peers();
             turn.state.followers.follow(leader, spec);
         }
     }

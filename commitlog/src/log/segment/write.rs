@@ -10,7 +10,7 @@ use vltava_model::{LeaderEpoch, Offset};
 
 use super::files::{SegmentFiles, remove_if_there};
 use super::{Extent, Segment, State};
-use crate::log::check::{self, CheckEntry};
+use crate::log::check::{self, CheckEntry, ENTRY_BYTES};
 use crate::log::cuts::{Cut, Cuts};
 use crate::log::damage::SegmentError;
 use crate::log::home::FileKind;
@@ -18,38 +18,49 @@ use crate::log::index::{SparseIndex, TimeSummary};
 use vltava_storage::StorageFile;
 
 impl Segment {
-    /// Writes a batch behind the last one, without syncing, and lets readers see it.
+    /// Writes batches behind the last one, without syncing, and lets readers see them: one write for all of them, and one
+    /// for their entries in the side file.
     ///
     /// On an error nothing has changed for readers. `cuts` is what a new side file notes.
     pub(crate) fn append(
         &self,
-        batch: &Batch,
+        batches: &[Batch],
         now_ms: i64,
         cuts: &Cuts,
     ) -> Result<Arc<SegmentFiles>, SegmentError> {
         let extent = self.extent()?;
         let files = if self.read_state().on_disk { self.files()? } else { self.begin(now_ms, cuts)? };
-        let header = batch.header();
-        let entry = CheckEntry::of(self.seed, self.base, extent.bytes, header);
-        let entry_bytes = entry.encode(self.seed, extent.batches);
-        files.log.write_all_at(u64::from(extent.bytes), &[IoSlice::new(batch.bytes())])?;
-        files.check.write_all_at(check::entry_position(extent.batches), &[IoSlice::new(&entry_bytes)])?;
-        let after = Extent {
-            batches: extent.batches + 1,
-            bytes: extent.bytes + header.length as u32,
-            end: header.end_offset(),
-            max_timestamp: None,
-            created_ms: if extent.batches == 0 { now_ms } else { extent.created_ms },
-            last_append_ms: now_ms,
-        };
+        let (mut bytes, mut end) = (extent.bytes, extent.end);
+        let mut slices = Vec::with_capacity(batches.len());
+        let mut entries = Vec::with_capacity(batches.len());
+        let mut encoded = Vec::with_capacity(batches.len() * ENTRY_BYTES);
+        for (ordinal, batch) in (extent.batches..).zip(batches) {
+            let entry = CheckEntry::of(self.seed, self.base, bytes, batch.header());
+            encoded.extend_from_slice(&entry.encode(self.seed, ordinal));
+            entries.push(entry);
+            slices.push(IoSlice::new(batch.bytes()));
+            bytes += batch.header().length as u32;
+            end = batch.header().end_offset();
+        }
+        files.log.write_all_at(u64::from(extent.bytes), &slices)?;
+        files.check.write_all_at(check::entry_position(extent.batches), &[IoSlice::new(&encoded)])?;
         let mut state = self.write_state();
         // A reader may have found out about the timestamps since.
-        let known = state.extent.and_then(|extent| extent.max_timestamp);
-        let after = Extent { max_timestamp: known.map(|max| max.max(header.max_timestamp)), ..after };
-        if let (Some(index), Some(max_timestamp)) = (&mut state.index, after.max_timestamp) {
-            index.add(extent.batches, &entry, max_timestamp, self.home.index_interval_bytes);
+        let mut max_timestamp = state.extent.and_then(|extent| extent.max_timestamp);
+        for (ordinal, (batch, entry)) in (extent.batches..).zip(batches.iter().zip(&entries)) {
+            max_timestamp = max_timestamp.map(|max| max.max(batch.header().max_timestamp));
+            if let (Some(index), Some(max_timestamp)) = (&mut state.index, max_timestamp) {
+                index.add(ordinal, entry, max_timestamp, self.home.index_interval_bytes);
+            }
         }
-        state.extent = Some(after);
+        state.extent = Some(Extent {
+            batches: extent.batches + batches.len() as u32,
+            bytes,
+            end,
+            max_timestamp,
+            created_ms: if extent.batches == 0 { now_ms } else { extent.created_ms },
+            last_append_ms: now_ms,
+        });
         Ok(files)
     }
 

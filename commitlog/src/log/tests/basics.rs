@@ -92,6 +92,50 @@ fn what_is_appended_is_read_back_across_segments() {
     assert!(reader.read_tail(at(100), 1, end).is_none());
 }
 
+/// Whatever goes into one write, the files are the same, and so is what the log knows.
+#[test]
+fn batches_appended_in_runs_are_as_those_appended_one_by_one() {
+    let (one_by_one, in_runs) = (MemoryStorage::new(), MemoryStorage::new());
+    let (mut log, mut other) = (open(&one_by_one), open(&in_runs));
+    let batches: Vec<_> = (0..40).map(|n| batch_at(3 * n, 1 + n as u32 / 15, 3)).collect();
+    for batch in &batches {
+        log.append(batch, 7).unwrap();
+    }
+    let (mut rest, mut runs) = (&batches[..], 0);
+    while !rest.is_empty() {
+        let run = other.append_run(&rest[..rest.len().min(7)], 7).unwrap();
+        assert!(
+            run.batches > 0
+                && run.rolled == (runs > 0 && other.active_extent().batches == run.batches as u32)
+        );
+        rest = &rest[run.batches..];
+        runs += 1;
+    }
+    assert!(files(&in_runs, ".log") > 5 && runs < 20, "{runs} runs");
+    assert_eq!((log.log_end(), log.epochs()), (other.log_end(), other.epochs()));
+    assert_eq!(all(&log), all(&other));
+    let (first, second) = (log.close_clean().unwrap(), other.close_clean().unwrap());
+    assert_eq!(first, second);
+    for name in one_by_one.list(Path::new(DIR)).unwrap() {
+        let path = Path::new(DIR).join(name);
+        let read = |storage: &MemoryStorage| vltava_storage::read_file(storage, &path, 1 << 20).unwrap();
+        assert_eq!(read(&one_by_one), read(&in_runs), "{}", path.display());
+    }
+    assert_eq!(files(&one_by_one, ""), files(&in_runs, ""));
+}
+
+#[test]
+fn a_run_ends_before_a_batch_that_may_not_follow() {
+    let mut log = open(&MemoryStorage::new());
+    let (gap, old) = (batch_at(7, 5, 1), batch_at(6, 4, 1));
+    for wrong in [gap, old] {
+        let base = log.log_end().get();
+        let run = log.append_run(&[batch_at(base, 5, 3), wrong.clone()], 0).unwrap();
+        assert_eq!((run.batches, log.log_end()), (1, at(base + 3)));
+        assert!(log.append_run(&[wrong], 0).is_err());
+    }
+}
+
 #[test]
 fn only_the_next_offset_and_no_older_epoch_is_appended() {
     let mut log = open(&MemoryStorage::new());
