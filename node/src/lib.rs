@@ -12,6 +12,7 @@
 //! | [`shutdown`] | SIGTERM and SIGINT, and an ordered end |
 //! | [`fatal`] | the named ways to die |
 //! | [`notify`] | what systemd is told |
+//! | [`watchdog`] | whether workers of the runtime are held up |
 //!
 //! A daemon's `main` reads a [`config::Config`], starts [`telemetry`], binds, starts its parts with a
 //! [`health::Component`], a [`metrics::Metrics`] and a [`fatal::FatalHandler`] each, and runs
@@ -27,5 +28,6 @@ pub mod metrics;
 pub mod notify;
 pub mod shutdown;
 pub mod telemetry;
+pub mod watchdog;
 
 pub use config::Config;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vltava_broker::{Broker, BrokerHandle};
@@ -19,6 +20,7 @@ use vltava_node::health::{Component, Health, Readiness};
 use vltava_node::http::{self, Pages};
 use vltava_node::metrics::Metrics;
 use vltava_node::shutdown::Stages;
+use vltava_node::watchdog::Watchdog;
 
 use super::{figures, options};
 
@@ -37,8 +39,8 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// A listener could not be used.
-    #[error("a listener cannot be used: {0}")]
+    /// A listener could not be used, or a thread not be started.
+    #[error("a listener cannot be used, or a thread not be started: {0}")]
     Listener(#[from] io::Error),
     /// The controller did not start.
     #[error("the controller did not start: {0}")]
@@ -85,6 +87,8 @@ pub struct NodeHandle {
     broker: Part<BrokerHandle>,
     http: Option<HttpServer>,
     hand_over_limit: Duration,
+    /// Watches as long as the node runs.
+    _watchdog: Watchdog,
 }
 
 struct HttpServer {
@@ -106,6 +110,7 @@ pub async fn run_node(mut config: Config, fatal: FatalHandler) -> Result<NodeHan
     let control = open(&mut config, ListenerName::Controller).await?;
     let health = Health::new();
     let metrics = Metrics::new();
+    let watchdog = Watchdog::start(&Handle::current(), &metrics)?;
     let pages = Pages { health: health.clone(), metrics: metrics.clone() };
     let http = http.map(|listener| serve_http(listener, pages));
     let mut components = Vec::new();
@@ -152,6 +157,7 @@ pub async fn run_node(mut config: Config, fatal: FatalHandler) -> Result<NodeHan
         broker,
         http,
         hand_over_limit: config.broker.controlled_shutdown_timeout,
+        _watchdog: watchdog,
     })
 }
 
