@@ -66,7 +66,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "model",
         ],
     ),
-    ("bench", &["client", "metadata", "commitlog", "proto", "model"]),
+    ("bench", &["client", "metadata", "partition", "commitlog", "proto", "storage", "model"]),
     ("chaos", &["history", "client", "proto", "model"]),
     (
         "sim",

@@ -2,6 +2,7 @@
 
 mod dependencies;
 mod fuzz;
+mod instructions;
 mod layers;
 mod mutants;
 mod tidy;
@@ -22,6 +23,7 @@ cargo xtask <chore>
   chaos    break a cluster of real processes and check what it promised; `cargo xtask chaos --help`
   mutants  put known bugs back in and look whether the tests find them; `--list` names them
   sim      run a whole cluster on simulated time, network and disk; `cargo xtask sim --help`
+  instructions  count what the hot paths execute, under valgrind, against bench/instructions.txt; `--record` writes it
   docs     write the documents that are made from the code
   fuzz     give every decoder bytes that it must survive: --minutes M (for each), --target T, --disks-only, --merge";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
             [layers::check, tidy::check, dependencies::check].iter().flat_map(|check| check(&root)).collect()
         }
         "mutants" => mutants::run(&root, std::env::args().skip(2)),
+        "instructions" => instructions::run(&root, &std::env::args().skip(2).collect::<Vec<_>>()),
         "docs" => write_docs(&root),
         "crash" => crash(&root).into_iter().collect(),
         "chaos" => vec![tool(&root, "release", "vltava-chaos")],
