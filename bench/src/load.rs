@@ -117,6 +117,8 @@ pub struct Pace {
     pub rate: u32,
     /// In turn to partitions 0 and up.
     pub partitions: u32,
+    /// In turn from so many producers.
+    pub producers: u32,
     /// How long.
     pub span: Span,
 }
@@ -133,7 +135,8 @@ pub fn open_loop(
     value_for: impl Fn(Instant) -> Bytes,
 ) -> Fallible<Paced> {
     let _entered = runtime.enter();
-    let producer = Producer::new(Client::connect(servers)?, prompt());
+    let connect = |_| Ok(Producer::new(Client::connect(servers)?, prompt()));
+    let producers = (0..pace.producers).map(connect).collect::<Fallible<Vec<_>>>()?;
     let latencies = Arc::new(Mutex::new(Latencies::new()?));
     let failure = Arc::new(Mutex::new(None));
     let start = Instant::now() + Duration::from_millis(10);
@@ -156,9 +159,12 @@ pub fn open_loop(
             Ok(_) => {}
             Err(error) => *lock(&failure) = Some(error),
         };
+        let producer = &producers[n as usize % producers.len()];
         runtime.block_on(producer.send_with(record, Box::new(told)))?;
     }
-    runtime.block_on(producer.flush());
+    for producer in &producers {
+        runtime.block_on(producer.flush());
+    }
     if let Some(error) = lock(&failure).take() {
         return Err(error.into());
     }

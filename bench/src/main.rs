@@ -44,8 +44,8 @@ miscounts fails. Client and servers share the machine; the load average stands w
 
 Examples:
   cargo build --release -p vltava-cli
-  cargo run --release -p vltava-bench                              everything, about 15 minutes
-  cargo run --release -p vltava-bench -- --quick                   shorter loads, about 6 minutes
+  cargo run --release -p vltava-bench                              everything, about 20 minutes
+  cargo run --release -p vltava-bench -- --quick                   shorter loads, about 8 minutes
   cargo run --release -p vltava-bench -- --rows one-in-flight,start
   cargo run --release -p vltava-bench -- --quick --json /tmp/figures.json
   VLTAVA_BIN=/usr/bin/vltava cargo run --release -p vltava-bench   another binary";

@@ -69,7 +69,7 @@ pub fn open_1k(bench: &Bench, row: &mut Row) -> Fallible<()> {
     let cluster = bench.three()?;
     let mut lag = Duration::ZERO;
     for n in 0..bench.repetitions {
-        let pace = Pace { rate: 1_000, partitions: 1, span: bench.span };
+        let pace = Pace { rate: 1_000, partitions: 1, producers: 1, span: bench.span };
         let taken = paced(bench, &cluster, &format!("open-{n}"), pace)?;
         add(row, &[taken.latencies.ms(0.5), taken.latencies.ms(0.99)]);
         lag = lag.max(taken.worst_lag);
@@ -92,7 +92,7 @@ pub fn open_5k(bench: &Bench, row: &mut Row) -> Fallible<()> {
     let cluster = bench.three()?;
     let mut lag = Duration::ZERO;
     for n in 0..bench.repetitions {
-        let pace = Pace { rate: 5_000, partitions: 6, span: bench.span };
+        let pace = Pace { rate: 5_000, partitions: 6, producers: 1, span: bench.span };
         let few = paced(bench, &cluster, &format!("few-{n}"), pace)?;
         let pace = Pace { partitions: 500, ..pace };
         let many = paced(bench, &cluster, &format!("many-{n}"), pace)?;
@@ -116,7 +116,7 @@ pub fn end_to_end(bench: &Bench, row: &mut Row) -> Fallible<()> {
         let topic = format!("read-{n}");
         topics::create(&bench.runtime, &servers, topics::replicated(&topic, 1))?;
         let base = Instant::now();
-        let pace = Pace { rate: 1_000, partitions: 1, span: bench.span };
+        let pace = Pace { rate: 1_000, partitions: 1, producers: 1, span: bench.span };
         let skip = u64::try_from(bench.span.warm_up.as_millis())?;
         let total = skip + u64::try_from(bench.span.measured.as_millis())?;
         let reading = bench.runtime.spawn(read(servers.clone(), topic.clone(), base, skip, total));

@@ -1,6 +1,9 @@
 //! What is measured: one function a row, each with a cluster of its own.
 
+mod broker;
+mod crowd;
 mod faults;
+mod image;
 mod latency;
 mod produce;
 mod scale;
@@ -52,6 +55,11 @@ pub const ALL: &[Spec] = &[
     spec("end-to-end", "Produce to consume, 1,000 records/s", latency::end_to_end),
     spec("batch-16k", "Produce in batches of 16 KiB", produce::batch_16k),
     spec("batch-1m", "Produce in batches of 1 MB", produce::batch_1m),
+    spec("unsynced", "One broker, one replica, not synced: what bytes in cost", broker::unsynced),
+    spec("backlog", "One broker: what bytes out cost by gRPC", broker::backlog),
+    spec("producers", "50 producers instead of one at the same rate", crowd::producers),
+    spec("catch-up", "A follower catches up beside a load", crowd::catch_up),
+    spec("image", "The image of 200,000 partitions", image::image),
     spec("kill-leader", "kill -9 of a leader", faults::kill_leader),
     spec("kill-follower", "kill -9 of a follower", faults::kill_follower),
     spec("kill-leader-controller", "kill -9 of a leader that is the active controller", faults::kill_both),
