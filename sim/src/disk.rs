@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt;
-use vltava_storage::{CrashMode, MemoryStorage, Storage, StorageFile, StorageLock};
+use vltava_storage::{CrashMode, Fault, MemoryStorage, Rot, Storage, StorageFile, StorageLock};
 use vltava_threads::simulator;
 
 use crate::clock::Millis;
@@ -25,6 +25,15 @@ pub struct Pace {
     pub slow_max: Millis,
 }
 
+/// What ails a disk until it is healed: processes that start meanwhile find it so.
+#[derive(Clone, Default, Debug)]
+pub struct Ailments {
+    /// Calls that fail.
+    pub faults: Vec<Fault>,
+    /// How many bytes fit on it, if not any number.
+    pub room: Option<u64>,
+}
+
 /// The disk of one machine.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Shared>);
@@ -32,11 +41,13 @@ pub struct SimDisk(Arc<Shared>);
 struct Shared {
     host: HostId,
     memory: MemoryStorage,
-    pace: Arc<Mutex<PaceState>>,
+    state: Arc<Mutex<State>>,
 }
 
-struct PaceState {
+/// What stays when a process ends.
+struct State {
     pace: Pace,
+    ailments: Ailments,
     random: Random,
 }
 
@@ -50,15 +61,37 @@ impl SimDisk {
     /// An empty disk.
     pub fn new(seed: u64, host: HostId, pace: Pace) -> Self {
         let random = random::stream(seed, &format!("disk {}", host.0));
-        let pace = Arc::new(Mutex::new(PaceState { pace, random }));
-        Self(Arc::new(Shared { host, memory: MemoryStorage::new(), pace }))
+        let state = State { pace, ailments: Ailments::default(), random };
+        Self(Arc::new(Shared { host, memory: MemoryStorage::new(), state: Arc::new(Mutex::new(state)) }))
     }
 
     /// What a restart finds after a crash now. From now on this handle, and all files opened by it, fail.
     pub fn crash(&self, random: &mut Random, mode: CrashMode) -> Self {
         trace::note("crash", &[self.0.host.0, mode as u64], format_args!("{} {mode:?}", self.0.host));
-        let memory = self.0.memory.crash(random, mode);
-        Self(Arc::new(Shared { host: self.0.host, memory, pace: self.0.pace.clone() }))
+        self.with(self.0.memory.crash(random, mode))
+    }
+
+    /// The same machine's disk with other contents. From now on this handle, and all files opened by it, fail.
+    pub fn replaced(&self, random: &mut Random, contents: MemoryStorage) -> Self {
+        trace::note("replace disk", &[self.0.host.0], format_args!("{}", self.0.host));
+        self.0.memory.crash(random, CrashMode::Kill);
+        self.with(contents)
+    }
+
+    fn with(&self, memory: MemoryStorage) -> Self {
+        let disk = Self(Arc::new(Shared { host: self.0.host, memory, state: self.0.state.clone() }));
+        disk.suffer();
+        disk
+    }
+
+    /// What a power cut now would leave.
+    pub fn snapshot(&self, random: &mut Random) -> MemoryStorage {
+        self.0.memory.survivor(random, CrashMode::LoseUnsynced)
+    }
+
+    /// The bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.0.memory.used()
     }
 
     /// A copy of what its process sees.
@@ -68,11 +101,34 @@ impl SimDisk {
 
     /// Changes how long syncs take.
     pub fn set_pace(&self, pace: Pace) {
-        self.pace().pace = pace;
+        self.state().pace = pace;
     }
 
-    fn pace(&self) -> MutexGuard<'_, PaceState> {
-        self.0.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has it ail from something else, or nothing.
+    pub fn set_ailments(&self, ailments: Ailments) {
+        self.state().ailments = ailments;
+        self.suffer();
+    }
+
+    fn suffer(&self) {
+        let ailments = self.state().ailments.clone();
+        self.0.memory.heal();
+        ailments.faults.into_iter().for_each(|fault| self.0.memory.inject(fault));
+        self.0.memory.set_capacity(ailments.room);
+    }
+
+    /// Turns a bit of something that was synced, in a file that is wanted, if there is any.
+    pub fn rot(&self, random: &mut Random, wanted: &dyn Fn(&Path) -> bool) -> Option<Rot> {
+        self.0.memory.rot(random, wanted)
+    }
+
+    /// Whether what turned over still lies there.
+    pub fn has(&self, rot: &Rot) -> bool {
+        self.0.memory.has(rot)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note<T>(&self, what: &'static str, path: &str, number: u64, result: &io::Result<T>) {
@@ -92,8 +148,8 @@ impl SimDisk {
 
     /// Lets the time pass that a sync takes. Only threads can wait: a runtime's own inline work does not.
     fn wait_for_sync(&self) {
-        let mut state = self.pace();
-        let PaceState { pace, random } = &mut *state;
+        let mut state = self.state();
+        let State { pace, random, .. } = &mut *state;
         if pace.slow_permille == 0 || random.random_range(0..1000) >= pace.slow_permille {
             return;
         }

@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use vltava_broker::state::BrokerState;
 use vltava_controller::ControllerHandle;
-use vltava_storage::CrashMode;
+use vltava_model::DirectoryId;
+use vltava_storage::{CrashMode, MemoryStorage};
 
 use crate::clock::{self, Millis};
 use crate::disk::SimDisk;
@@ -32,6 +34,30 @@ pub enum End {
     Kill,
     /// Power fails, with what that does to what was not synced.
     PowerCut(CrashMode),
+    /// The same, and what was sent to it is never answered, not even when it is back: something between it and the others has
+    /// forgotten its connections, too.
+    Vanish(CrashMode),
+}
+
+/// Why a process may end by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Excuse {
+    /// It was told to.
+    Told,
+    /// Its disk refuses writes or syncs. The machine is started anew, too: whatever was not synced is gone.
+    DiskErrors,
+    /// Its disk is full.
+    DiskFull,
+    /// Its disk holds other bytes than were written.
+    Damage,
+}
+
+/// An excuse, and for whom it counts.
+#[derive(Clone, Copy, Debug)]
+struct Excused {
+    excuse: Excuse,
+    /// The last process that lived under it, as counted by `starts`; none while it lasts.
+    last: Option<u32>,
 }
 
 /// What a process shows to those who check it; nothing while it does not run.
@@ -54,6 +80,8 @@ pub struct Machine {
     window: Arc<Mutex<Window>>,
     state: State,
     wall_offset_ms: i64,
+    excused: Vec<Excused>,
+    stop: Arc<Notify>,
     /// How often a process was started on it.
     pub starts: u32,
 }
@@ -77,6 +105,8 @@ impl Machine {
             window: Arc::default(),
             state: State::Down(None, Farewell::Told),
             wall_offset_ms: 0,
+            excused: Vec::new(),
+            stop: Arc::default(),
             starts: 0,
         }
     }
@@ -91,10 +121,16 @@ impl Machine {
         matches!(self.state, State::Up(_))
     }
 
+    /// The directory that its controller votes with, if one runs that is past its start.
+    pub fn directory(&self) -> Option<DirectoryId> {
+        self.window().controller.as_ref().map(ControllerHandle::directory_id)
+    }
+
     /// Starts its process.
     pub fn start(&mut self) {
         self.starts += 1;
-        let program = programs::daemon(self, self.window.clone());
+        self.stop = Arc::default();
+        let program = programs::daemon(self, self.window.clone(), self.stop.clone());
         self.state = State::Up(Process::start(self.id, self.wall_offset_ms, program));
     }
 
@@ -109,6 +145,7 @@ impl Machine {
         let (farewell, mode) = match end {
             End::Kill => (Farewell::Told, CrashMode::Kill),
             End::PowerCut(mode) => (Farewell::Silent, mode),
+            End::Vanish(mode) => (Farewell::Forgotten, mode),
         };
         let back = rest.map(|rest| clock::now() + rest);
         let before = std::mem::replace(&mut self.state, State::Down(back, farewell));
@@ -121,6 +158,35 @@ impl Machine {
         self.disk = self.disk.crash(random, mode);
         net::leave(self.id, farewell);
         process.kill(|| drop(std::mem::take(&mut *self.window())));
+    }
+
+    /// SIGTERM: its process ends in order, in its own time.
+    pub fn ask_to_end(&mut self) {
+        trace::note("stop", &[self.id.0], format_args!("{} is told to end", self.id));
+        self.stop.notify_one();
+    }
+
+    /// From now on its process may end by itself.
+    pub fn excuse(&mut self, excuse: Excuse) {
+        self.excused.push(Excused { excuse, last: None });
+    }
+
+    /// From now on only the process that runs may still end by itself for that.
+    pub fn excuse_no_more(&mut self, excuse: Excuse) {
+        let starts = self.starts;
+        let lasting = |excused: &&mut Excused| excused.excuse == excuse && excused.last.is_none();
+        self.excused.iter_mut().filter(lasting).for_each(|excused| excused.last = Some(starts));
+    }
+
+    /// Why its process may end by itself now, if it may.
+    pub fn excuses(&self) -> Vec<Excuse> {
+        let counts = |excused: &&Excused| excused.last.is_none_or(|last| self.starts <= last);
+        self.excused.iter().filter(counts).map(|excused| excused.excuse).collect()
+    }
+
+    /// Gives it another disk. Its process must have ended.
+    pub fn replace_disk(&mut self, random: &mut Random, contents: MemoryStorage) {
+        self.disk = self.disk.replaced(random, contents);
     }
 
     /// Stops stepping its process for a while.
@@ -170,7 +236,7 @@ impl Machine {
             State::Down(back, farewell) => {
                 match farewell {
                     Farewell::Told => net::deliver(self.id, now),
-                    Farewell::Silent => net::discard(self.id, now),
+                    Farewell::Silent | Farewell::Forgotten => net::discard(self.id, now),
                 }
                 if back.is_some_and(|back| back <= now) {
                     self.start();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use vltava_broker::{AdvertisedEndpoint, Broker, BrokerOptions};
 use vltava_controller::{ConfiguredVoter, Controller, ControllerOptions, ControllerSettings, Listen};
 use vltava_model::NodeId;
@@ -24,10 +25,16 @@ pub const BROKER_PORT: u16 = 7092;
 /// The log directory of every broker.
 pub const DATA: &str = "/data";
 
+/// What a process says that was told to end and did.
+pub const ENDED_IN_ORDER: &str = "ended in order";
+
 /// How many controllers there are; their nodes are 1, 2, 3.
 pub const CONTROLLERS: u32 = 3;
 /// How many brokers there are; their nodes are 11, 12, 13.
 pub const BROKERS: u32 = 3;
+
+/// The name of the operator's machine.
+pub const OPERATOR: &str = "o1";
 
 /// The name of a controller's machine.
 pub fn controller_name(node: u32) -> String {
@@ -51,20 +58,22 @@ pub fn servers() -> String {
     addresses.join(",")
 }
 
-/// The process of a machine.
-pub fn daemon(machine: &Machine, window: Arc<Mutex<Window>>) -> Program {
+/// The process of a machine, that ends in order when it is told to by `stop`.
+pub fn daemon(machine: &Machine, window: Arc<Mutex<Window>>, stop: Arc<Notify>) -> Program {
     match machine.role {
-        Role::Controller(node) => controller(machine, node, window),
-        Role::Broker(node) => broker(machine, node, window),
+        Role::Controller(node) => controller(machine, node, window, stop),
+        Role::Broker(node) => broker(machine, node, window, stop),
         Role::Client => Box::pin(pending()),
     }
 }
 
+/// `HOST:PORT` of a controller.
+pub fn controller_address(node: u32) -> String {
+    format!("{}:{CONTROLLER_PORT}", controller_name(node))
+}
+
 fn voters() -> Vec<ConfiguredVoter> {
-    let voter = |node| ConfiguredVoter {
-        node: NodeId::new(node),
-        address: format!("{}:{CONTROLLER_PORT}", controller_name(node)),
-    };
+    let voter = |node| ConfiguredVoter { node: NodeId::new(node), address: controller_address(node) };
     (1..=CONTROLLERS).map(voter).collect()
 }
 
@@ -78,7 +87,7 @@ fn show(window: &Mutex<Window>, change: impl FnOnce(&mut Window)) {
     change(&mut window.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-fn controller(machine: &Machine, node: u32, window: Arc<Mutex<Window>>) -> Program {
+fn controller(machine: &Machine, node: u32, window: Arc<Mutex<Window>>, stop: Arc<Notify>) -> Program {
     let host = machine.id;
     let storage = Arc::new(machine.disk.clone());
     Box::pin(async move {
@@ -93,7 +102,7 @@ fn controller(machine: &Machine, node: u32, window: Arc<Mutex<Window>>) -> Progr
             cluster_id: None,
             voters: voters(),
             listen: Listen::Other(address, listener),
-            advertised: format!("{}:{CONTROLLER_PORT}", controller_name(node)),
+            advertised: controller_address(node),
             settings: ControllerSettings {
                 entries_between_snapshots: 50,
                 entries_kept: 25,
@@ -103,13 +112,19 @@ fn controller(machine: &Machine, node: u32, window: Arc<Mutex<Window>>) -> Progr
         };
         match Controller::start(options).await {
             Ok(handle) => show(&window, |window| window.controller = Some(handle)),
-            Err(error) => fatal(host, format!("the controller did not start: {error}")),
+            Err(error) => return fatal(host, format!("the controller did not start: {error}")),
         }
-        pending().await
+        stop.notified().await;
+        let mut handle = None;
+        show(&window, |window| handle = window.controller.take());
+        if let Some(handle) = handle {
+            handle.shutdown().await;
+        }
+        host::die(host, ENDED_IN_ORDER.into());
     })
 }
 
-fn broker(machine: &Machine, node: u32, window: Arc<Mutex<Window>>) -> Program {
+fn broker(machine: &Machine, node: u32, window: Arc<Mutex<Window>>, stop: Arc<Notify>) -> Program {
     let (host, storage) = (machine.id, Arc::new(machine.disk.clone()));
     Box::pin(async move {
         let listener = Listener::Other(Box::new(SimListener::bind(BROKER_PORT)));
@@ -142,7 +157,9 @@ fn broker(machine: &Machine, node: u32, window: Arc<Mutex<Window>>) -> Program {
             Err(error) => return fatal(host, format!("the broker did not start: {error}")),
         };
         show(&window, |window| window.broker = Some(handle.state().clone()));
-        pending::<()>().await;
-        drop(handle);
+        stop.notified().await;
+        handle.shutdown().await;
+        show(&window, |window| window.broker = None);
+        host::die(host, ENDED_IN_ORDER.into());
     })
 }

@@ -80,7 +80,11 @@ pub fn run(plan: Plan) -> Outcome {
     }
     outcome.problems.extend(load.complaints());
     let verdict = judge(&load, &mut outcome.problems);
-    let deaths = world.deaths.iter().map(|(host, why)| format!(" {host}: {why};"));
+    let wrongful = world.deaths.iter().filter(|death| death.excuses.is_empty());
+    outcome.problems.extend(wrongful.map(|death| {
+        format!("{} ended itself at {} ms, and no fault explains it: {}", death.host, death.at, death.why)
+    }));
+    let deaths = world.deaths.iter().map(|death| format!(" {}: {};", death.host, death.why));
     outcome.summary = format!(
         "{} acked; {verdict}; faults {:?}; processes that ended themselves: {}{}",
         load.acked(),
@@ -99,8 +103,9 @@ fn course(
     only_clocks: bool,
 ) -> Result<(), String> {
     world.start_all();
+    nemesis.start_operator(world);
     world.run_on("a1", load.administrator());
-    wait(world, WHOLE_MAX, |_| load.is_prepared(), |_| "the cluster did not form".to_owned())?;
+    wait(world, nemesis, WHOLE_MAX, |_, _| load.is_prepared(), |_, _| "the cluster did not form".to_owned())?;
     world.run_on("w1", load.worker(1));
     world.run_on("w2", load.worker(2));
     let end = clock::now() + duration;
@@ -123,20 +128,30 @@ fn course(
     let healed = clock::now();
     wait(
         world,
+        nemesis,
         WHOLE_MAX,
-        |_| load.silent_since(healed).is_empty(),
-        |_| format!("{WHOLE_MAX} ms after healing these take no writes: {:?}", load.silent_since(healed)),
+        |_, _| load.silent_since(healed).is_empty(),
+        |_, _| format!("{WHOLE_MAX} ms after healing these take no writes: {:?}", load.silent_since(healed)),
     )?;
-    load.stop();
-    wait(world, 3 * WHOLE_MAX, |_| load.has_ended(), |_| "clients do not end".to_owned())?;
-    world.end(crate::host::find("a1").expect("it has its name"), crate::machine::End::Kill, None);
-    world.run_on("a1", load.last_reader(2 * WHOLE_MAX));
-    wait(world, 3 * WHOLE_MAX, |_| load.has_ended(), |_| "the last reading does not end".to_owned())?;
     wait(
         world,
+        nemesis,
         WHOLE_MAX,
-        |world| out_of_sync(world).is_empty(),
-        |world| {
+        |_, nemesis| nemesis.lacks().is_empty(),
+        |_, nemesis| format!("{WHOLE_MAX} ms after that: {}", nemesis.lacks().join("; ")),
+    )?;
+    load.stop();
+    let ended = |_: &World, _: &Nemesis| load.has_ended();
+    wait(world, nemesis, 3 * WHOLE_MAX, ended, |_, _| "clients do not end".to_owned())?;
+    world.end(crate::host::find("a1").expect("it has its name"), crate::machine::End::Kill, None);
+    world.run_on("a1", load.last_reader(2 * WHOLE_MAX));
+    wait(world, nemesis, 3 * WHOLE_MAX, ended, |_, _| "the last reading does not end".to_owned())?;
+    wait(
+        world,
+        nemesis,
+        WHOLE_MAX,
+        |world, _| out_of_sync(world).is_empty(),
+        |world, _| {
             format!(
                 "{WHOLE_MAX} ms after the last reading these are not in sync everywhere: {:?}",
                 out_of_sync(world)
@@ -144,7 +159,7 @@ fn course(
         },
     )?;
     let quiet = clock::now() + QUIET;
-    wait(world, 2 * QUIET, |_| clock::now() >= quiet, |_| "time stands still".to_owned())?;
+    wait(world, nemesis, 2 * QUIET, |_, _| clock::now() >= quiet, |_, _| "time stands still".to_owned())?;
     world.watch.compare_logs(&world.machines, LogAgreement::Whole)
 }
 
@@ -157,15 +172,17 @@ fn out_of_sync(world: &World) -> Vec<String> {
 /// Runs until something is so; when that takes too long, says what `problem` says.
 fn wait(
     world: &mut World,
+    nemesis: &mut Nemesis,
     limit: Millis,
-    is: impl Fn(&World) -> bool,
-    problem: impl Fn(&World) -> String,
+    is: impl Fn(&World, &Nemesis) -> bool,
+    problem: impl Fn(&World, &Nemesis) -> String,
 ) -> Result<(), String> {
     let deadline = clock::now() + limit;
-    while !is(world) {
+    while !is(world, nemesis) {
         if clock::now() >= deadline {
-            return Err(problem(world));
+            return Err(problem(world, nemesis));
         }
+        nemesis.tend(world);
         world.step()?;
     }
     Ok(())

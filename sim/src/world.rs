@@ -2,13 +2,15 @@
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
+use vltava_model::NodeId;
+use vltava_storage::{CrashMode, MemoryStorage};
 
 use crate::baton;
 use crate::clock::{self, Millis};
 use crate::disk::{Pace, SimDisk};
 use crate::host::{self, HostId, Program};
 use crate::invariants::{Violation, Watch};
-use crate::machine::{End, Machine, Role};
+use crate::machine::{End, Excuse, Machine, Role};
 use crate::net;
 use crate::programs;
 use crate::random::{self, Random};
@@ -23,10 +25,23 @@ pub struct World {
     step: Millis,
     /// How long syncs take where nothing is wrong.
     pub pace: Pace,
-    /// Processes that ended themselves: machine and reason.
-    pub deaths: Vec<(HostId, String)>,
+    /// Processes that ended themselves, other than when they were told to.
+    pub deaths: Vec<Death>,
     /// What must hold all the time.
     pub watch: Watch,
+}
+
+/// A process that ended itself.
+#[derive(Clone, Debug)]
+pub struct Death {
+    /// When.
+    pub at: Millis,
+    /// Where.
+    pub host: HostId,
+    /// Why, in its own words.
+    pub why: String,
+    /// What faults explain it.
+    pub excuses: Vec<Excuse>,
 }
 
 impl World {
@@ -49,6 +64,7 @@ impl World {
         add("w1".into(), Role::Client);
         add("w2".into(), Role::Client);
         add("a1".into(), Role::Client);
+        add(programs::OPERATOR.into(), Role::Client);
         let order = (0..machines.len()).collect();
         Self { machines, random, order, step, pace, deaths: Vec::new(), watch }
     }
@@ -69,6 +85,11 @@ impl World {
         cluster.map(|machine| machine.id).collect()
     }
 
+    /// How many processes ended themselves on a machine.
+    pub fn deaths_of(&self, id: HostId) -> usize {
+        self.deaths.iter().filter(|death| death.host == id).count()
+    }
+
     /// Runs a program on a client's machine.
     pub fn run_on(&mut self, name: &str, program: Program) {
         let id = host::find(name).expect("the machines have their names from the beginning");
@@ -79,6 +100,17 @@ impl World {
     pub fn end(&mut self, id: HostId, end: End, rest: Option<Millis>) {
         let random = &mut self.random;
         self.machines[id.0 as usize - 1].end(random, end, rest);
+    }
+
+    /// Ends a process and gives its machine another disk, to be started again after `rest`.
+    pub fn replace_disk(&mut self, id: HostId, contents: MemoryStorage, rest: Millis) {
+        self.end(id, End::Kill, Some(rest));
+        let random = &mut self.random;
+        let machine = &mut self.machines[id.0 as usize - 1];
+        machine.replace_disk(random, contents);
+        if let Role::Broker(node) = machine.role {
+            self.watch.forget_disk(NodeId::new(node));
+        }
     }
 
     /// Starts all daemons.
@@ -101,9 +133,17 @@ impl World {
             self.watch.look(machine)?;
             if let Some(why) = death {
                 trace::note("death", &[machine.id.0], format_args!("{}: {why}", machine.id));
-                self.deaths.push((machine.id, why));
+                let excuses = machine.excuses();
                 let rest = self.random.random_range(100..3000);
-                machine.end(&mut self.random, End::Kill, Some(rest));
+                let end = match excuses.contains(&Excuse::DiskErrors) {
+                    true => End::PowerCut(CrashMode::LoseUnsynced),
+                    false => End::Kill,
+                };
+                machine.end(&mut self.random, end, Some(rest));
+                let (at, host) = (until, machine.id);
+                if why != programs::ENDED_IN_ORDER || !excuses.contains(&Excuse::Told) {
+                    self.deaths.push(Death { at, host, why, excuses });
+                }
             }
         }
         clock::set(until);
@@ -129,6 +169,14 @@ impl World {
             if let Some(broker) = &window.broker {
                 words += &format!(" {}[{} at {}]", machine.id, broker.is_active(), broker.image().offset());
             }
+        }
+        let images = self
+            .machines
+            .iter()
+            .filter_map(|machine| Some(machine.window().controller.as_ref()?.published().image()));
+        let Some(image) = images.max_by_key(|image| image.offset()) else { return words };
+        for (partition, known) in image.partitions() {
+            words += &format!("\n{partition}: {known:?}");
         }
         words
     }

@@ -8,7 +8,7 @@ mod memory;
 mod real;
 mod whole;
 
-pub use memory::{CrashMode, Fault, FaultPoint, MemoryStorage, PausedSyncs};
+pub use memory::{CrashMode, Fault, FaultPoint, MemoryStorage, PausedSyncs, Rot};
 pub use real::RealStorage;
 pub use whole::{TEMPORARY, read_file, replace_file};
 

@@ -5,6 +5,7 @@
 //! of groups.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::{Arc, PoisonError};
 
 use super::error::{JournalError, failed};
@@ -57,7 +58,7 @@ fn sync(shared: &Shared, requests: VecDeque<SyncRequest>) -> Result<(), JournalE
     for request in requests {
         for file in request.files {
             if result.is_ok() && !synced.iter().any(|known| Arc::ptr_eq(known, &file)) {
-                result = shared.check().and_then(|()| sync_segment(shared, &*file));
+                result = shared.check().and_then(|()| sync_if_there(shared, &*file));
                 synced.push(file);
             }
         }
@@ -75,7 +76,7 @@ fn release_step(shared: &Shared, sealed: &SealedFile) -> Result<(), JournalError
     let next = dirty().next();
     let Some((partition, left)) = next else { return recycle(shared, sealed) };
     for segment in &left.segments {
-        sync_segment(shared, &**segment)?;
+        sync_if_there(shared, &**segment)?;
     }
     // Forgotten only now: until then a sync of the whole partition must find it here.
     dirty().forget(partition);
@@ -108,6 +109,15 @@ fn recycle(shared: &Shared, sealed: &SealedFile) -> Result<(), JournalError> {
         });
         Ok(())
     })
+}
+
+/// Syncs a segment file at leisure. Its partition may be deleted meanwhile, and then the directory is gone that holds its
+/// name: nothing of it has to last.
+fn sync_if_there(shared: &Shared, segment: &dyn StorageFile) -> Result<(), JournalError> {
+    match sync_segment(shared, segment) {
+        Err(error) if error.source.kind() == ErrorKind::NotFound => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Syncs a segment file.

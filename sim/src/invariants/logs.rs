@@ -10,7 +10,7 @@ use vltava_model::batch::{Batch, BatchHeader};
 use vltava_model::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use vltava_storage::Storage;
 
-use super::{Verdict, Violation};
+use super::{Trust, Verdict, Violation};
 use crate::machine::Machine;
 use crate::programs;
 
@@ -44,7 +44,8 @@ struct Replica {
 /// See [`super::Watch::compare_logs`].
 pub fn compare(machines: &[Machine], agreement: Agreement) -> Verdict {
     let mut replicas: BTreeMap<TopicPartition, Vec<Replica>> = BTreeMap::new();
-    for machine in machines.iter().filter(|machine| machine.is_up()) {
+    let whole = |machine: &&Machine| machine.is_up() && Trust::of(machine) == Trust::Whole;
+    for machine in machines.iter().filter(whole) {
         gather(machine, &mut replicas)?;
     }
     for (of, replicas) in &replicas {

@@ -18,11 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vltava_broker::state::BrokerState;
 use vltava_metadata::{Delta, Image};
-use vltava_model::{Offset, TopicPartition};
+use vltava_model::{NodeId, Offset, TopicPartition};
 
 use crate::baton;
 use crate::host::HostId;
-use crate::machine::Machine;
+use crate::machine::{Excuse, Machine};
 pub use clocks::Calm;
 use images::Images;
 pub use logs::Agreement as LogAgreement;
@@ -43,6 +43,21 @@ type Verdict = Result<(), Violation>;
 struct Life {
     host: HostId,
     start: u32,
+}
+
+/// Whether a disk holds what was written to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Trust {
+    /// It does.
+    Whole,
+    /// A fault has turned bits of it.
+    Damaged,
+}
+
+impl Trust {
+    fn of(machine: &Machine) -> Self {
+        if machine.excuses().contains(&Excuse::Damage) { Self::Damaged } else { Self::Whole }
+    }
 }
 
 /// Up to where clients were told that records are committed, by partition. Clones share it.
@@ -105,7 +120,7 @@ impl Watch {
             self.see_image(life, image, images::Source::Controller)?;
         }
         if let Some(broker) = &window.broker {
-            self.look_at_broker(life, broker)?;
+            self.look_at_broker(life, broker, Trust::of(machine))?;
         }
         Ok(())
     }
@@ -137,7 +152,12 @@ impl Watch {
         self.images.newest()
     }
 
-    fn look_at_broker(&mut self, life: Life, broker: &BrokerState) -> Verdict {
+    /// Another disk was put in the place of a broker's: what the old one kept does not count.
+    pub fn forget_disk(&mut self, node: NodeId) {
+        self.replicas.forget_disk(node);
+    }
+
+    fn look_at_broker(&mut self, life: Life, broker: &BrokerState, trust: Trust) -> Verdict {
         let image = broker.image();
         self.registrations.look(life, broker, &image)?;
         self.see_image(life, image, images::Source::Broker)?;
@@ -147,7 +167,7 @@ impl Watch {
             return Ok(());
         }
         self.topics.look(broker)?;
-        self.replicas.look(life, broker, self.images.newest(), &mut self.partitions)
+        self.replicas.look((life, trust), broker, self.images.newest(), &mut self.partitions)
     }
 
     fn see_image(&mut self, life: Life, image: Arc<Image>, source: images::Source) -> Verdict {

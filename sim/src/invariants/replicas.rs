@@ -11,7 +11,7 @@ use vltava_metadata::{Image, PartitionImage};
 use vltava_model::{LeaderEpoch, NodeId, Offset, TopicPartition};
 
 use super::partitions::Partitions;
-use super::{Life, Shown, Verdict, Violation};
+use super::{Life, Shown, Trust, Verdict, Violation};
 
 /// What a broker shows of a replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,8 @@ struct Kept {
 pub struct Replicas {
     shown: Shown,
     kept: BTreeMap<(NodeId, TopicPartition), Kept>,
+    /// Up to where disks kept replicas that were lost since.
+    lost: BTreeMap<(NodeId, TopicPartition), Offset>,
     /// The highest watermark that a leader had, since it knew it, and in which epoch.
     exposed: BTreeMap<TopicPartition, (Offset, LeaderEpoch)>,
 }
@@ -47,6 +49,7 @@ pub struct Replicas {
 /// A replica that is looked at.
 struct Look<'a> {
     life: Life,
+    trust: Trust,
     node: NodeId,
     of: TopicPartition,
     view: View,
@@ -59,13 +62,21 @@ struct Look<'a> {
 impl Replicas {
     /// Nothing was seen yet; `shown` is what clients were told.
     pub fn new(shown: Shown) -> Self {
-        Self { shown, kept: BTreeMap::new(), exposed: BTreeMap::new() }
+        Self { shown, kept: BTreeMap::new(), lost: BTreeMap::new(), exposed: BTreeMap::new() }
+    }
+
+    /// Another disk was put in the place of a broker's.
+    pub fn forget_disk(&mut self, node: NodeId) {
+        for ((_, of), kept) in self.kept.extract_if(.., |(of, _), _| *of == node) {
+            let end = self.lost.entry((node, of)).or_default();
+            *end = kept.view.durable_end.max(*end);
+        }
     }
 
     /// All replicas of a broker.
     pub fn look(
         &mut self,
-        life: Life,
+        (life, trust): (Life, Trust),
         broker: &BrokerState,
         newest: &Image,
         partitions: &mut Partitions,
@@ -80,6 +91,9 @@ impl Replicas {
                 // Not served: its disk keeps what it has, and it is opened anew when it is served again.
                 if let Some(kept) = self.kept.get_mut(&(node, of)) {
                     kept.life.start = 0;
+                    // It may have told its leader more since it was looked at last.
+                    let durable = handle.shared().durable_end();
+                    kept.view.durable_end = kept.view.durable_end.max(durable);
                 }
                 continue;
             };
@@ -92,7 +106,7 @@ impl Replicas {
             let image = newest.partition(of).map(|image| &**image);
             let min_isr =
                 image.map_or(0, |image| broker.topic_config(of.topic).min_in_sync(image.replicas.len()));
-            self.see(&Look { life, node, of, view, image, min_isr })?;
+            self.see(&Look { life, trust, node, of, view, image, min_isr })?;
         }
         Ok(())
     }
@@ -140,8 +154,13 @@ impl Replicas {
                 ));
             }
         }
-        let copies =
-            image.replicas.iter().filter(|member| durable(member).is_some_and(|end| end >= hw)).count();
+        // What was acknowledged may have been on a disk that was lost since.
+        let had = |member: &NodeId| self.lost.get(&(*member, *of)).is_some_and(|end| *end >= hw);
+        let copies = image
+            .replicas
+            .iter()
+            .filter(|member| durable(member).is_some_and(|end| end >= hw) || had(member))
+            .count();
         let known = image.replicas.iter().filter(|member| durable(member).is_some()).count();
         if hw > view.log_start && known >= *min_isr && copies < *min_isr {
             return Err(format!(
@@ -231,7 +250,8 @@ impl Look<'_> {
             Role::Leads { .. } => before.durable_end,
             Role::Follows => before.durable_end.min(before.high_watermark),
         };
-        match is_set_aside || self.view.log_end >= must_have {
+        // What bits have turned in has to be noticed, and need not be there.
+        match is_set_aside || self.trust == Trust::Damaged || self.view.log_end >= must_have {
             true => Ok(()),
             false => {
                 Err(("I10", format!("what was on stable storage up to {must_have} is gone after a crash")))

@@ -5,6 +5,7 @@
 
 mod link;
 mod stream;
+mod stuck;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
@@ -21,6 +22,8 @@ use crate::trace;
 
 pub use link::{Link, Traffic};
 pub use stream::{SimListener, install};
+use stuck::Stuck;
+pub use stuck::{stick_connections, unstick_connections};
 
 /// Bytes that a connection holds in one direction before its writer has to wait.
 const WINDOW: usize = 1 << 20;
@@ -46,6 +49,7 @@ struct Net {
     last_event: u64,
     inboxes: BTreeMap<HostId, BTreeMap<(Millis, u64), Event>>,
     listeners: BTreeMap<(HostId, u16), Backlog>,
+    stuck: Stuck,
 }
 
 /// Connections that wait to be accepted.
@@ -57,6 +61,8 @@ struct Backlog {
 
 struct Conn {
     port: u16,
+    /// Once an end is gone, its system says nothing when something arrives for it.
+    mute: bool,
     ends: [End; 2],
 }
 
@@ -155,6 +161,7 @@ pub fn create(seed: u64, habits: Habits) {
         last_event: 0,
         inboxes: BTreeMap::new(),
         listeners: BTreeMap::new(),
+        stuck: Stuck::default(),
     };
     assert!(NET.set(Mutex::new(net)).is_ok(), "there is one network");
 }
@@ -207,21 +214,9 @@ pub fn reset_connections(one: HostId, other: HostId, permille: u64) {
     let mut wakers = Wakers::new();
     {
         let mut net = net();
-        let joins = |conn: &Conn| {
-            let hosts = [conn.ends[0].host, conn.ends[1].host];
-            hosts == [one, other] || hosts == [other, one]
-        };
-        let between: Vec<ConnId> =
-            net.conns.iter().filter(|(_, conn)| joins(conn)).map(|(id, _)| *id).collect();
-        for id in between {
-            if net.random.random_range(0..1000) >= permille {
-                continue;
-            }
+        for id in net.some_between(one, other, permille) {
             trace::note("reset", &[id], format_args!("connection {id} between {one} and {other}"));
-            net.forget_events(id);
-            for side in [0, 1] {
-                wakers.extend(net.break_end(id, side, ErrorKind::ConnectionReset));
-            }
+            wakers.extend(net.break_both(id));
         }
     }
     wakers.into_iter().for_each(Waker::wake);
@@ -232,8 +227,10 @@ pub fn reset_connections(one: HostId, other: HostId, permille: u64) {
 pub enum Farewell {
     /// The system lives on and tells the other ends.
     Told,
-    /// The machine lost its power: nobody is told.
+    /// The machine lost its power: nobody is told before somebody asks it, when it is back.
     Silent,
+    /// Nobody is ever told: what is sent on its connections goes nowhere.
+    Forgotten,
 }
 
 /// The process of a machine is gone, and with it its ends and listeners.
@@ -253,12 +250,14 @@ pub fn leave(host: HostId, farewell: Farewell) {
                 continue;
             }
             net.end(id, side).stage = Stage::Dropped;
-            if farewell == Farewell::Told {
-                net.send(id, side, What::Reset);
+            match farewell {
+                Farewell::Told => net.send(id, side, What::Reset),
+                Farewell::Silent => {}
+                Farewell::Forgotten => net.mute(id),
             }
             net.tidy(id);
         }
-        if farewell == Farewell::Silent {
+        if farewell != Farewell::Told {
             net.inboxes.remove(&host);
         }
     }
@@ -273,6 +272,12 @@ impl Net {
     fn end(&mut self, id: ConnId, side: Side) -> &mut End {
         let conn = self.conns.get_mut(&id).expect("a connection is kept as long as one of its ends");
         &mut conn.ends[side]
+    }
+
+    fn mute(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.mute = true;
+        }
     }
 
     fn link(&mut self, from: HostId, to: HostId) -> &mut Link {
@@ -292,6 +297,7 @@ impl Net {
     }
 
     fn transmit(&mut self, from: HostId, to: HostId, event: Event) {
+        let Some(event) = self.stuck.pass(event) else { return };
         let (random, habits) = (&mut self.random, self.habits);
         let link = self.links.entry((from, to)).or_insert_with(|| Link::new(random, habits));
         let Some((delay, event)) = link.pass(&mut self.random, event) else { return };
@@ -315,7 +321,8 @@ impl Net {
         }
         let end = self.end(id, side);
         if end.stage == Stage::Dropped {
-            if matches!(what, What::Bytes(_) | What::Accepted) {
+            let mute = self.conns.get(&id).is_some_and(|conn| conn.mute);
+            if matches!(what, What::Bytes(_) | What::Accepted) && !mute {
                 self.send(id, side, What::Reset);
             }
             return Wakers::new();
@@ -357,6 +364,28 @@ impl Net {
         end.reader.take().into_iter().chain(end.writer.take()).collect()
     }
 
+    /// Connections between two machines, each with some chance.
+    fn some_between(&mut self, one: HostId, other: HostId, permille: u64) -> Vec<ConnId> {
+        let joins = |conn: &Conn| {
+            let hosts = [conn.ends[0].host, conn.ends[1].host];
+            hosts == [one, other] || hosts == [other, one]
+        };
+        let mut between: Vec<ConnId> =
+            self.conns.iter().filter(|(_, conn)| joins(conn)).map(|(id, _)| *id).collect();
+        between.retain(|_| self.random.random_range(0..1000) < permille);
+        between
+    }
+
+    /// Breaks a connection for both ends; what was under way is lost.
+    fn break_both(&mut self, id: ConnId) -> Wakers {
+        self.forget_events(id);
+        if !self.conns.contains_key(&id) {
+            return Wakers::new();
+        }
+        let [one, other] = [0, 1].map(|side| self.break_end(id, side, ErrorKind::ConnectionReset));
+        one.into_iter().chain(other).collect()
+    }
+
     fn forget_events(&mut self, id: ConnId) {
         for inbox in self.inboxes.values_mut() {
             inbox.retain(|_, event| event.conn != id);
@@ -364,6 +393,7 @@ impl Net {
         for link in self.links.values_mut() {
             link.forget(id);
         }
+        self.stuck.forget(id);
     }
 
     /// Forgets a connection when both ends are gone. The wakers that may be left in it are those of processes that were

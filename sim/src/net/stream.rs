@@ -39,7 +39,7 @@ fn open(from: HostId, to: HostId, port: u16) -> ConnId {
     let mut net = net();
     net.last_conn += 1;
     let id = net.last_conn;
-    net.conns.insert(id, Conn { port, ends: [End::new(from), End::new(to)] });
+    net.conns.insert(id, Conn { port, mute: false, ends: [End::new(from), End::new(to)] });
     net.send(id, 0, What::Dial);
     id
 }

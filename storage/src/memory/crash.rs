@@ -12,7 +12,7 @@ const SECTOR_BYTES: u64 = 512;
 /// What a crash does to that which was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashMode {
-    /// Only the process dies: nothing is lost.
+    /// Only the process dies: nothing is lost. What was not synced still is not, and may be lost by a later crash.
     Kill,
     /// Power fails, and nothing unsynced had been written.
     LoseUnsynced,
@@ -29,6 +29,9 @@ impl CrashMode {
 
 /// The disk that a restart finds.
 pub(super) fn survive(mut disk: Disk, mut rng: &mut dyn rand::Rng, mode: CrashMode) -> Disk {
+    if mode == CrashMode::Kill {
+        return disk;
+    }
     for inode in &mut disk.inodes {
         match inode {
             Inode::File(file) if mode == CrashMode::Tear => tear(file, rng),
@@ -42,7 +45,8 @@ pub(super) fn survive(mut disk: Disk, mut rng: &mut dyn rand::Rng, mode: CrashMo
 
 fn keep<T: Clone, C: Change<T>>(content: &mut Cached<T, C>, rng: &mut dyn rand::Rng, mode: CrashMode) {
     match mode {
-        CrashMode::Kill => content.durable.clone_from(&content.current),
+        // The cache goes on as it is.
+        CrashMode::Kill => return,
         CrashMode::LoseUnsynced => content.current.clone_from(&content.durable),
         CrashMode::Reorder | CrashMode::Tear => {
             let kept = content.pending.iter().filter(|_| rng.random_bool(0.5));

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// The index of an inode; given out in order, so that a repeated run gives out the same.
 pub(super) type InodeId = usize;
@@ -260,6 +260,30 @@ impl Disk {
         file.sync();
         file.durable[position as usize] ^= 1 << bit;
         file.current[position as usize] ^= 1 << bit;
+    }
+
+    /// The paths of all files below `dir`, whose own path is `at`.
+    pub fn files(&self, dir: InodeId, at: &Path) -> Vec<(PathBuf, InodeId)> {
+        let Inode::Dir(names) = &self.inodes[dir] else { return vec![(at.to_owned(), dir)] };
+        names.current.iter().flat_map(|(name, child)| self.files(*child, &at.join(name))).collect()
+    }
+
+    /// The bytes of a file that a power cut would leave.
+    pub fn durable(&self, inode: InodeId) -> &[u8] {
+        match &self.inodes[inode] {
+            Inode::File(file) => &file.durable,
+            Inode::Dir(_) => &[],
+        }
+    }
+
+    /// Turns bits of a byte that was synced, on disk and, where the cache has the same there, in the cache.
+    pub fn rot(&mut self, inode: InodeId, at: usize, bits: u8) {
+        let file = self.file_mut(inode);
+        let before = file.durable[at];
+        file.durable[at] = before ^ bits;
+        if let Some(cached) = file.current.get_mut(at).filter(|cached| **cached == before) {
+            *cached ^= bits;
+        }
     }
 
     fn file_mut(&mut self, inode: InodeId) -> &mut Cached<Vec<u8>, FileChange> {

@@ -7,6 +7,7 @@
 
 mod crash;
 mod disk;
+mod rot;
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, IoSlice};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub use crash::CrashMode;
 use disk::{Disk, FileChange, InodeId, Operation};
+pub use rot::Rot;
 
 use super::{Storage, StorageFile, StorageLock};
 
@@ -168,6 +170,11 @@ impl MemoryStorage {
     /// Adds an error to come.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// Takes back all errors to come.
+    pub fn heal(&self) {
+        self.state().faults.clear();
     }
 
     /// Limits the bytes of all files together; a write that does not fit writes what does and fails with

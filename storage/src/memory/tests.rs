@@ -52,6 +52,33 @@ fn only_what_was_synced_survives_a_power_cut() {
 }
 
 #[test]
+fn what_a_killed_process_did_not_sync_is_lost_by_a_later_power_cut() {
+    let (storage, file) = with_file(MemoryStorage::new());
+    file.write_at(0, b"newer").unwrap();
+    let killed = storage.crash(&mut rng(1), CrashMode::Kill);
+    assert_eq!(read(&killed, "f").unwrap(), b"newer");
+    assert_eq!(read(&killed.survivor(&mut rng(1), CrashMode::LoseUnsynced), "f").unwrap(), b"old");
+    killed.open(&path("f")).unwrap().sync_data().unwrap();
+    assert_eq!(read(&killed.survivor(&mut rng(1), CrashMode::LoseUnsynced), "f").unwrap(), b"newer");
+}
+
+#[test]
+fn rot_hits_what_was_synced_and_is_known_until_it_is_overwritten() {
+    let (storage, file) = with_file(MemoryStorage::new());
+    storage.create(&path("never synced")).unwrap().write_at(0, b"new").unwrap();
+    assert_eq!(storage.rot(&mut rng(1), &|path| path.ends_with("never synced")), None);
+    let rot = storage.rot(&mut rng(1), &|_| true).unwrap();
+    assert_eq!(rot.path, path("f"));
+    assert_ne!(read(&storage, "f").unwrap(), b"old");
+    assert_eq!(read(&storage, "f").unwrap()[rot.at], rot.byte);
+    assert_eq!(read(&storage.survivor(&mut rng(1), CrashMode::LoseUnsynced), "f"), read(&storage, "f"));
+    assert!(storage.has(&rot));
+    file.write_at(0, b"old").unwrap();
+    file.sync_data().unwrap();
+    assert!(!storage.has(&rot));
+}
+
+#[test]
 fn a_crashed_storage_answers_no_more() {
     let (storage, file) = with_file(MemoryStorage::new());
     let survivor = storage.crash(&mut rng(1), CrashMode::Kill);

@@ -77,6 +77,28 @@ fn a_failed_sync_for_someone_else_is_final() {
     assert!(matches!(submit(&journal, vec![append(1, 0, vec![1], &file)]), Err(SubmitError::Failed(_))));
 }
 
+/// A file of a partition that is deleted while it is synced: the directory that holds its name is gone.
+#[test]
+fn a_file_that_was_deleted_meanwhile_is_no_failure() {
+    let storage = MemoryStorage::new();
+    let file = segment(&storage, "deleted");
+    let journal = start(&storage, tiny());
+    storage.inject(Fault {
+        error: ErrorKind::NotFound,
+        times: 3,
+        ..fault(FaultPoint::SyncData, "deleted", 0)
+    });
+    let (send, receive) = mpsc::channel();
+    journal.sync_files(vec![file.clone()], Box::new(move |outcome| send.send(outcome).unwrap())).unwrap();
+    receive.recv().unwrap().unwrap();
+    journal.replay_done();
+    // Until full journal files are released.
+    for i in 0..300 {
+        commit(&journal, vec![append(1, i, vec![1; 400], &file)]).unwrap();
+    }
+    journal.close().unwrap();
+}
+
 #[test]
 fn everyone_who_waits_is_told_of_the_failure() {
     let storage = MemoryStorage::new();

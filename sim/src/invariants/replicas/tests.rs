@@ -52,7 +52,7 @@ impl Cluster {
     fn see(&mut self, node: u32, view: View) -> Verdict {
         let life = Life { host: HostId(node.into()), start: self.starts };
         let (node, image) = (NodeId::new(node), Some(&self.image));
-        self.replicas.see(&Look { life, node, of: OF, view, image, min_isr: 2 })
+        self.replicas.see(&Look { life, trust: Trust::Whole, node, of: OF, view, image, min_isr: 2 })
     }
 
     fn elect(&mut self, leader: u32, epoch: u32, isr: &[u32]) {
