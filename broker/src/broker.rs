@@ -13,6 +13,7 @@ use vltava_model::{IncarnationId, MetadataOffset};
 use vltava_node::metrics::{Sample, Value};
 use vltava_proto::v1::DirectoryAssignment;
 use vltava_proto::v1::{AssignDirectoriesRequest, log_server};
+use vltava_storage::FilePoolMetrics;
 use vltava_threads::{Bell, JoinHandle, queue};
 use vltava_transport::Listener;
 
@@ -72,7 +73,7 @@ impl Broker {
     /// [`StartError`].
     pub fn start(options: BrokerOptions, listener: impl Into<Listener>) -> Result<BrokerHandle, StartError> {
         let directories = Arc::new(Directories::open(&OpenInput {
-            storage: options.storage.clone(),
+            files: options.files.clone(),
             paths: &options.log_dirs,
             node: options.node_id,
             cluster: options.cluster_id,
@@ -303,6 +304,7 @@ impl BrokerHandle {
             "Damaged replicas that are not served and have not begun anew.",
             self.state.damages.count() as f64,
         ));
+        samples.extend(file_samples(&self.state.directories.file_metrics()));
         let journals = self.state.directories.journal_metrics();
         let counter = |name, help, value: u64| Sample { name, help, value: Value::Counter(value as f64) };
         let sum = |of: fn(&vltava_commitlog::durability::JournalMetricsSnapshot) -> u64| {
@@ -368,4 +370,20 @@ impl BrokerHandle {
             tracing::warn!("the controller did not take over all leaderships in time: stopping all the same");
         }
     }
+}
+
+fn file_samples(files: &FilePoolMetrics) -> Vec<Sample> {
+    let gauge = |name, help, value: u64| Sample { name, help, value: Value::Gauge(value as f64) };
+    let counter = |name, help, value: u64| Sample { name, help, value: Value::Counter(value as f64) };
+    vec![
+        gauge("vltava_files_open", "Files of logs that are open.", files.open),
+        gauge("vltava_files_max", "Files of logs that may be open at once.", files.max),
+        counter("vltava_files_closed_total", "Files of logs that were closed to open others.", files.closed),
+        counter(
+            "vltava_files_synced_total",
+            "Files that had to be synced before they were closed.",
+            files.synced,
+        ),
+        counter("vltava_files_exhausted_total", "Times that the system gave no descriptor.", files.exhausted),
+    ]
 }

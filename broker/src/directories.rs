@@ -21,8 +21,8 @@ use vltava_metadata::Image;
 use vltava_model::{
     BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
 };
-use vltava_storage::Storage;
 use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
+use vltava_storage::{FilePool, FilePoolMetrics, Storage};
 use vltava_threads::{Bell, lock, queue};
 
 const POINTS: &str = "recovery-point-offset-checkpoint";
@@ -154,13 +154,14 @@ pub struct Directories {
     frames: Mutex<BTreeMap<TopicPartition, Vec<RecoveredFrame>>>,
     failed: watch::Sender<BTreeSet<DirectoryId>>,
     tails: TailBudget,
+    files: FilePool,
     min_free_bytes: u64,
 }
 
 /// What a start needs to know.
 pub struct OpenInput<'a> {
-    /// The disk.
-    pub storage: Arc<dyn Storage>,
+    /// The disk, and the logs' open files.
+    pub files: FilePool,
     /// `log.dirs`.
     pub paths: &'a [PathBuf],
     /// `node.id`.
@@ -187,13 +188,15 @@ impl Directories {
             frames: Mutex::default(),
             failed,
             tails: TailBudget::new(TAIL_BYTES),
+            files: input.files.clone(),
             min_free_bytes: input.min_free_bytes,
         };
         let mut refused = Vec::new();
+        let storage = input.files.storage();
         for path in input.paths {
             let fresh = DirectoryId::new(rand::random());
-            match LogDirectory::open(input.storage.clone(), path, input.node, input.cluster, fresh) {
-                Ok(handle) => match directories.add(input, handle) {
+            match LogDirectory::open(storage.clone(), path, input.node, input.cluster, fresh) {
+                Ok(handle) => match directories.add(input, &storage, handle) {
                     Err(OpenError::Journal(error @ RecoverError::Io(_))) => {
                         tracing::error!(%error, "a log directory does not work");
                         refused.push(error.to_string());
@@ -214,17 +217,22 @@ impl Directories {
         Ok(directories)
     }
 
-    fn add(&mut self, input: &OpenInput<'_>, handle: LogDirectory) -> Result<(), OpenError> {
+    fn add(
+        &mut self,
+        input: &OpenInput<'_>,
+        storage: &Arc<dyn Storage>,
+        handle: LogDirectory,
+    ) -> Result<(), OpenError> {
         let id = handle.identity().directory;
         let path = handle.path().to_owned();
         let disk = |action| {
             let path = path.clone();
             move |source| DirectoryError::Io { action, path, source }
         };
-        let mut recovered = match Journal::recover(&*input.storage, &handle.journal_path()) {
+        let mut recovered = match Journal::recover(&**storage, &handle.journal_path()) {
             Err(error @ RecoverError::Corrupt { .. }) => {
                 give_up_journal(&handle, &error).map_err(disk("give up the journal in"))?;
-                Journal::recover(&*input.storage, &handle.journal_path())?
+                Journal::recover(&**storage, &handle.journal_path())?
             }
             recovered => recovered?,
         };
@@ -238,14 +246,14 @@ impl Directories {
             fresh_salt: rand::random(),
             ..JournalOptions::default()
         };
-        let journal = Journal::start(input.storage.clone(), recovered, options, Arc::new(observer))?;
+        let journal = Journal::start(storage.clone(), recovered, options, Arc::new(observer))?;
         // Only now that nothing can fail any more: a partition is never placed where there is no directory.
         lock(&self.placed).extend(partitions.into_iter().map(|partition| (partition, id)));
         lock(&self.frames).extend(frames);
         let directory = Directory {
-            points: Mutex::new(read_points(&*input.storage, &path)),
+            points: Mutex::new(read_points(&**storage, &path)),
             path,
-            storage: input.storage.clone(),
+            storage: storage.clone(),
             clean: handle.left_cleanly(),
             handle: Mutex::new(handle),
             journal: Mutex::new(Some(Arc::new(journal))),
@@ -361,7 +369,7 @@ impl Directories {
         }
         let dir = lock(&directory.handle).create_partition(partition)?;
         let place = LogPlace {
-            storage: directory.storage.clone(),
+            files: self.files.clone(),
             dir,
             partition,
             topic_name: topic_name.to_owned(),
@@ -600,6 +608,11 @@ impl Directories {
                 journal.replay_done();
             }
         }
+    }
+
+    /// Counters of the logs' open files.
+    pub fn file_metrics(&self) -> FilePoolMetrics {
+        self.files.metrics()
     }
 
     /// Counters of all journals.

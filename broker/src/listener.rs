@@ -32,6 +32,7 @@ pub async fn serve(
     health: HealthServer<impl Health>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let connections_max = state.options.connections_max;
     let client_limit = (4 * state.options.max_batch_bytes).max(16 * 1024 * 1024) + MESSAGE_SLACK;
     let log = LogServer::new(LogService::new(state.clone()))
         .max_decoding_message_size(client_limit)
@@ -63,6 +64,6 @@ pub async fn serve(
         .add_service(log)
         .add_service(replica)
         .add_service(admin)
-        .serve_with_incoming_shutdown(listener.incoming(), stop)
+        .serve_with_incoming_shutdown(listener.incoming(connections_max), stop)
         .await
 }

@@ -39,6 +39,8 @@ pub struct BrokerMetrics {
     pub refused_full_queue: Counter,
     /// Produce requests refused because a disk was full.
     pub refused_full_disk: Counter,
+    /// Appends refused because no file could be opened.
+    pub refused_no_descriptors: Counter,
     /// Changes of an ISR that were proposed.
     pub isr_proposals: Counter,
     /// Elections that made this broker a leader.
@@ -86,6 +88,11 @@ impl BrokerMetrics {
                 "vltava_broker_refused_full_disk_total",
                 "Produce requests refused because a disk was full.",
                 &self.refused_full_disk,
+            ),
+            counter(
+                "vltava_broker_refused_no_descriptors_total",
+                "Appends refused because no file could be opened.",
+                &self.refused_no_descriptors,
             ),
             counter(
                 "vltava_broker_isr_proposals_total",

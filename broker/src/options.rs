@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vltava_model::{ClusterId, NodeId};
-use vltava_storage::Storage;
+use vltava_storage::FilePool;
 
 /// Where one of this broker's listeners can be reached from outside.
 #[derive(Clone, Debug)]
@@ -44,8 +44,10 @@ pub struct BrokerOptions {
     pub cluster_id: Option<ClusterId>,
     /// `broker.rack`.
     pub rack: Option<String>,
-    /// The disk that `log_dirs` lie on.
-    pub storage: Arc<dyn Storage>,
+    /// The disk that `log_dirs` lie on, and how many of its files may be open.
+    pub files: FilePool,
+    /// How many connections may be open at once; further ones wait until others are closed.
+    pub connections_max: usize,
     /// `log.dirs`: at least one.
     pub log_dirs: Vec<PathBuf>,
     /// What is told to clients and peers.

@@ -238,7 +238,10 @@ impl BrokerState {
                 format!("{what} is damaged on node {} and not served there: {damage}", self.node_id)
             }
             ErrorCode::KafkaStorageError => {
-                format!("the disk that holds {what} on node {} failed or is full", self.node_id)
+                format!(
+                    "node {} cannot use {what} now: its disk failed or is full, or no more files can be opened",
+                    self.node_id
+                )
             }
             ErrorCode::OutOfOrderSequenceNumber => format!("{what}: the batch's sequence leaves a gap"),
             ErrorCode::InvalidProducerEpoch => format!("{what}: a newer incarnation of this producer exists"),

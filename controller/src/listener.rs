@@ -24,6 +24,9 @@ use crate::services::raft::Server as RaftService;
 
 /// Streams that one connection may have open.
 const STREAMS_MAX: u32 = 1_000;
+
+/// Connections that may be open at once: brokers, other controllers, and people.
+const CONNECTIONS_MAX: usize = 4_096;
 /// The largest request of an administrator, in bytes.
 const ADMIN_BYTES: usize = 16 << 20;
 
@@ -136,7 +139,7 @@ pub(crate) async fn serve<H: Health>(
         .build_v1()
         .expect("the descriptors are compiled into this binary");
     let incoming = listener
-        .incoming()
+        .incoming(CONNECTIONS_MAX)
         .map(move |connection| Ok::<_, io::Error>(Cuttable::new(connection?, cut.clone())));
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))

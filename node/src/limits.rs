@@ -1,6 +1,39 @@
-//! What the system allows a process, taken whole: shells allow few open files by default, and each written partition needs two.
+//! What the system allows a process, taken whole: shells allow few open files by default, and each log that is used has two open.
+//!
+//! How many descriptors are for logs' files and how many for connections is settled at the start, so that neither takes what
+//! the other needs.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Taken where the system sets no limit.
+const UNLIMITED: u64 = 1 << 20;
+
+/// Descriptors of a node that are neither logs' files nor clients' connections: journals, metadata, listeners, what a runtime
+/// needs, connections to other nodes, and what is open for a moment only.
+const OTHERS: usize = 128;
+
+/// More connections than this are not what descriptors are kept for.
+const CONNECTIONS_MAX: usize = 50_000;
+
+/// What a node may have open at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Descriptors {
+    /// Files of logs.
+    pub files: usize,
+    /// Connections of clients and of other brokers.
+    pub connections: usize,
+}
+
+impl Descriptors {
+    /// The share of each of `nodes` nodes in a process that may have `limit` files open, `None` for as many as it wants.
+    pub fn share(limit: Option<u64>, nodes: usize) -> Self {
+        let limit = usize::try_from(limit.unwrap_or(UNLIMITED)).unwrap_or(usize::MAX) / nodes.max(1);
+        // Of very few it takes half, and waits when that is not enough.
+        let left = limit.saturating_sub(OTHERS).max(limit / 2);
+        let connections = (left / 4).clamp(1, CONNECTIONS_MAX);
+        Self { files: left.saturating_sub(connections).max(2), connections }
+    }
+}
 
 /// Raises the number of files that this process may have open to what the system allows at most; returns how many that are now,
 /// `None` where there is no limit.
@@ -30,5 +63,18 @@ mod tests {
         assert_eq!(getrlimit(Resource::Nofile).current, Some(512));
         assert_eq!(raise_open_files(), maximum);
         assert_eq!(getrlimit(Resource::Nofile).current, maximum);
+    }
+
+    #[test]
+    fn logs_and_connections_together_leave_room_for_the_rest() {
+        assert_eq!(Descriptors::share(Some(20_000), 1), Descriptors { files: 14_904, connections: 4_968 });
+        assert_eq!(Descriptors::share(Some(20_000), 3), Descriptors { files: 4_904, connections: 1_634 });
+        assert_eq!(Descriptors::share(None, 1).connections, CONNECTIONS_MAX);
+        for limit in 8..5_000 {
+            let Descriptors { files, connections } = Descriptors::share(Some(limit), 1);
+            assert!(files >= 2 && connections >= 1);
+            let rest = limit as usize - files - connections;
+            assert!(rest >= OTHERS.min(limit as usize / 2), "{limit}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use vltava_broker::{AdvertisedEndpoint, Broker, BrokerOptions};
 use vltava_controller::{ConfiguredVoter, Controller, ControllerOptions, ControllerSettings, Listen};
 use vltava_model::NodeId;
+use vltava_storage::FilePool;
 use vltava_transport::Listener;
 
 use crate::host::{self, HostId, Program};
@@ -124,15 +125,21 @@ fn controller(machine: &Machine, node: u32, window: Arc<Mutex<Window>>, stop: Ar
     })
 }
 
+/// So many files of its logs a broker has open at once.
+const OPEN_FILES: usize = 8;
+
 fn broker(machine: &Machine, node: u32, window: Arc<Mutex<Window>>, stop: Arc<Notify>) -> Program {
     let (host, storage) = (machine.id, Arc::new(machine.disk.clone()));
     Box::pin(async move {
         let listener = Listener::Other(Box::new(SimListener::bind(BROKER_PORT)));
+        let never: fn(Duration) = |_| unreachable!("a simulated process has as many descriptors as it wants");
         let options = BrokerOptions {
             node_id: NodeId::new(node),
             cluster_id: None,
             rack: None,
-            storage,
+            // So few that files are closed and opened again all the time.
+            files: FilePool::new(storage, OPEN_FILES, never),
+            connections_max: 10_000,
             log_dirs: vec![PathBuf::from(DATA)],
             advertised: vec![AdvertisedEndpoint {
                 listener: "GRPC".into(),

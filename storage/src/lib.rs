@@ -1,14 +1,16 @@
-//! What logs need of a disk, as a narrow trait, so that tests and simulations can put a lossy one in its place; and
-//! [`checkpoint`]s, small files that are replaced whole.
+//! What logs need of a disk, as a narrow trait, so that tests and simulations can put a lossy one in its place;
+//! [`checkpoint`]s, small files that are replaced whole; and a [`FilePool`], for more files than may be open.
 //!
 //! Knows nothing of logs, batches or journals.
 
 pub mod checkpoint;
 mod memory;
+mod pool;
 mod real;
 mod whole;
 
 pub use memory::{CrashMode, Fault, FaultPoint, MemoryStorage, PausedSyncs, Rot};
+pub use pool::{FilePool, FilePoolMetrics, PooledFile, is_out_of_descriptors};
 pub use real::RealStorage;
 pub use whole::{TEMPORARY, read_file, replace_file};
 

@@ -40,11 +40,13 @@ pub struct ClusterOptions {
     pub extra: String,
     /// How many log directories each node has.
     pub log_dirs: usize,
+    /// How many files each node may have open; `None` for as many as the tests themselves.
+    pub open_files: Option<u32>,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: vec![Role::Both; 3], extra: String::new(), log_dirs: 1 }
+        Self { nodes: vec![Role::Both; 3], extra: String::new(), log_dirs: 1, open_files: None }
     }
 }
 
@@ -210,7 +212,15 @@ impl Cluster {
             .append(true)
             .open(self.log_file(id))
             .expect("the log can be written");
-        let process = Command::new(cli::binary())
+        let mut command = match self.options.open_files {
+            None => Command::new(cli::binary()),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &most.to_string()]).arg(cli::binary());
+                shell
+            }
+        };
+        let process = command
             .args(["server", "--config"])
             .arg(self.config(id))
             .stdin(Stdio::null())

@@ -25,6 +25,7 @@ use vltava_partition::{
 use vltava_proto::v1::{
     FetchResponse, LeaderMessage, ProduceRequest, ProduceResponse, ReplicaData, produce_request,
 };
+use vltava_storage::FilePool;
 
 use memory::Memory;
 
@@ -50,7 +51,7 @@ impl Replica {
     /// One of three, led by node 1.
     fn open(node: u32) -> Self {
         let place = LogPlace {
-            storage: Arc::new(Memory::default()),
+            files: FilePool::new(Arc::new(Memory::default()), 100, std::thread::sleep),
             dir: "/log/topic-0".into(),
             partition: TopicPartition::new(TopicId::new(7), PartitionIndex::new(0)),
             topic_name: "topic".to_owned(),

@@ -15,7 +15,7 @@ fn partition(index: u32) -> TopicPartition {
 
 fn open(storage: &MemoryStorage) -> Directories {
     let input = OpenInput {
-        storage: Arc::new(storage.clone()),
+        files: FilePool::new(Arc::new(storage.clone()), 100, std::thread::sleep),
         paths: &[DIR.into()],
         node: NodeId::new(1),
         cluster: Some(ClusterId::new(5)),

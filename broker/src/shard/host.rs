@@ -93,7 +93,7 @@ pub struct Host {
     flush: Flush,
     /// Groups that hold something of this partition and are not durable yet, the one being gathered among them.
     in_flight: u32,
-    /// A follower that found no room on its disk follows nobody for a while.
+    /// A follower that found no room on its disk, or no descriptor, follows nobody for a while.
     starved: bool,
     deletions: Vec<Deletion>,
     /// Where the logs of followers begin, as they said last.
@@ -394,7 +394,7 @@ impl Host {
     ) {
         if !turn.state.directories.has_room(self.directory) {
             // Not taken: the leader goes on without this replica until there is room.
-            self.starve(turn);
+            self.starve(turn, "no room on the disk");
             return;
         }
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return };
@@ -417,9 +417,9 @@ impl Host {
         self.step(turn, event, Payload { batches, ..Payload::default() });
     }
 
-    fn starve(&mut self, turn: &mut Turn<'_>) {
+    fn starve(&mut self, turn: &mut Turn<'_>, why: &str) {
         if !self.starved {
-            tracing::warn!(partition = %self.partition, "no room on the disk: following is suspended");
+            tracing::warn!(partition = %self.partition, why, "following is suspended");
             self.starved = true;
         }
         if let Some(leader) = self.following.take() {
@@ -431,7 +431,7 @@ impl Host {
     pub fn tick(&mut self, turn: &mut Turn<'_>) {
         if self.starved && turn.state.directories.has_room(self.directory) {
             self.starved = false;
-            tracing::info!(partition = %self.partition, "there is room again: following goes on");
+            tracing::info!(partition = %self.partition, "following goes on");
             self.step(turn, Event::StreamLost { leader_epoch: self.epoch() }, Payload::default());
         }
         self.step(turn, Event::Tick, Payload::default());

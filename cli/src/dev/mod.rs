@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use vltava_node::config::{Config, ListenerName};
 use vltava_node::fatal::FatalHandler;
+use vltava_node::limits::Descriptors;
 use vltava_node::shutdown::Shutdown;
 use vltava_node::{limits, telemetry};
 
@@ -53,24 +54,24 @@ pub struct DevArgs {
 /// Runs the command.
 pub fn run(args: DevArgs) -> CliResult {
     telemetry::init(args.log_format.into(), "warn").map_err(CliError::usage)?;
-    limits::raise_open_files();
     let shape = layout::Shape { nodes: args.nodes, port_offset: args.port_offset };
     layout::claim(&args.data_dir, shape)?;
     let configs = layout::configs(&args.data_dir, shape).map_err(CliError::failed)?;
+    let descriptors = Descriptors::share(limits::raise_open_files(), configs.len());
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = server::runtime(processors.max(2))?;
-    let result = runtime.block_on(serve(&args, configs));
+    let result = runtime.block_on(serve(&args, configs, descriptors));
     runtime.shutdown_timeout(Duration::from_secs(5));
     result
 }
 
-async fn serve(args: &DevArgs, configs: Vec<Config>) -> CliResult {
+async fn serve(args: &DevArgs, configs: Vec<Config>, descriptors: Descriptors) -> CliResult {
     let shutdown = Shutdown::new();
     shutdown.on_signals().map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?;
     let begun = Instant::now();
     let mut nodes = Vec::new();
     for config in configs {
-        match run_node(config, FatalHandler::process()).await {
+        match run_node(config, descriptors, FatalHandler::process()).await {
             Ok(node) => nodes.push(node),
             Err(error) => {
                 stop(nodes).await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use vltava_node::config::{Config, Setting};
 use vltava_node::fatal::FatalHandler;
+use vltava_node::limits::Descriptors;
 use vltava_node::shutdown::Shutdown;
 use vltava_node::{limits, notify, telemetry};
 
@@ -79,9 +80,9 @@ pub fn run(args: ServerArgs) -> CliResult {
         return output::write_out(text.as_bytes());
     }
     telemetry::init(args.log_format.into(), "info").map_err(CliError::usage)?;
-    limits::raise_open_files();
+    let descriptors = Descriptors::share(limits::raise_open_files(), 1);
     let runtime = runtime(config.limits.network_threads)?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, descriptors));
     runtime.shutdown_timeout(Duration::from_secs(5));
     result
 }
@@ -96,12 +97,12 @@ pub fn runtime(threads: usize) -> CliResult<tokio::runtime::Runtime> {
         .map_err(|error| CliError::failed(format!("threads cannot be started: {error}")))
 }
 
-async fn serve(config: Config) -> CliResult {
+async fn serve(config: Config, descriptors: Descriptors) -> CliResult {
     let shutdown = Shutdown::new();
     shutdown.on_signals().map_err(|error| CliError::failed(format!("signals cannot be handled: {error}")))?;
     let (node, version) = (config.node_id, env!("CARGO_PKG_VERSION"));
     tracing::info!(%node, version, config = %config.origin, roles = ?config.roles, "starting");
-    let started = run_node(config, FatalHandler::process());
+    let started = run_node(config, descriptors, FatalHandler::process());
     let node = tokio::select! {
         node = started => node.map_err(CliError::failed)?,
         reason = shutdown.requested() => {

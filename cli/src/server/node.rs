@@ -18,9 +18,11 @@ use vltava_node::config::{Config, ListenerName, Listeners};
 use vltava_node::fatal::FatalHandler;
 use vltava_node::health::{Component, Health, Readiness};
 use vltava_node::http::{self, Pages};
+use vltava_node::limits::Descriptors;
 use vltava_node::metrics::Metrics;
 use vltava_node::shutdown::Stages;
 use vltava_node::watchdog::Watchdog;
+use vltava_storage::{FilePool, RealStorage};
 
 use super::{figures, options};
 
@@ -96,11 +98,15 @@ struct HttpServer {
     task: JoinHandle<()>,
 }
 
-/// Starts a node. Its listeners are open when this returns; `health()` tells when it does its work.
+/// Starts a node, which keeps to its share of file descriptors. Its listeners are open when this returns; `health()` tells when it does its work.
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn run_node(mut config: Config, fatal: FatalHandler) -> Result<NodeHandle, StartError> {
+pub async fn run_node(
+    mut config: Config,
+    descriptors: Descriptors,
+    fatal: FatalHandler,
+) -> Result<NodeHandle, StartError> {
     for warning in &config.warnings {
         tracing::warn!(node = %config.node_id, "{warning}");
     }
@@ -116,9 +122,13 @@ pub async fn run_node(mut config: Config, fatal: FatalHandler) -> Result<NodeHan
     let mut components = Vec::new();
     let mut watchers = Vec::new();
 
+    let files = FilePool::new(RealStorage::shared(), descriptors.files, std::thread::sleep);
     let controller = Part::new(match control {
         None => None,
-        Some(listener) => Some(Controller::start(options::controller(&config, listener, &fatal)?).await?),
+        Some(listener) => {
+            let options = options::controller(&config, files.storage(), listener, &fatal)?;
+            Some(Controller::start(options).await?)
+        }
     });
     if controller.look(|_| ()).is_some() {
         let component = health.component("controller");
@@ -131,7 +141,7 @@ pub async fn run_node(mut config: Config, fatal: FatalHandler) -> Result<NodeHan
     let broker = Part::new(match grpc {
         None => None,
         Some(listener) => {
-            let options = options::broker(&config, &fatal);
+            let options = options::broker(&config, files, descriptors.connections, &fatal);
             // Reading journals blocks.
             Some(tokio::task::spawn_blocking(move || Broker::start(options, listener)).await??)
         }

@@ -12,7 +12,7 @@ use vltava_controller::{ConfiguredVoter, ControllerOptions, ControllerSettings, 
 use vltava_node::config::{Address, Config, ListenerName, MetadataEngine};
 use vltava_node::fatal::{Fatal, FatalHandler};
 use vltava_raft_store::LogEngine;
-use vltava_storage::RealStorage;
+use vltava_storage::{FilePool, Storage};
 
 /// A request carries at most so many of the largest batches: producers of several partitions share a message.
 const BATCHES_PER_REQUEST: usize = 4;
@@ -22,13 +22,14 @@ const SHARDS_MAX: usize = 4;
 /// The options of the node's controller, which serves on `listener`.
 pub fn controller(
     config: &Config,
+    storage: Arc<dyn Storage>,
     listener: TcpListener,
     fatal: &FatalHandler,
 ) -> io::Result<ControllerOptions> {
     let fatal = fatal.clone();
     Ok(ControllerOptions {
         node_id: config.node_id,
-        storage: RealStorage::shared(),
+        storage,
         directory: config.storage.metadata_dir.clone(),
         log_engine: config.storage.metadata_engine.map(|engine| match engine {
             MetadataEngine::Wal => LogEngine::Wal,
@@ -68,14 +69,20 @@ fn settings(config: &Config) -> ControllerSettings {
     }
 }
 
-/// The options of the node's broker.
-pub fn broker(config: &Config, fatal: &FatalHandler) -> BrokerOptions {
+/// The options of the node's broker, which opens its files from `files` and takes so many connections.
+pub fn broker(
+    config: &Config,
+    files: FilePool,
+    connections_max: usize,
+    fatal: &FatalHandler,
+) -> BrokerOptions {
     let fatal = fatal.clone();
     BrokerOptions {
         node_id: config.node_id,
         cluster_id: config.cluster_id,
         rack: config.rack.clone(),
-        storage: RealStorage::shared(),
+        files,
+        connections_max,
         log_dirs: config.storage.log_dirs.clone(),
         advertised: advertised(config),
         controllers: config.voters.iter().map(|voter| voter.address.to_string()).collect(),
@@ -122,6 +129,7 @@ fn advertised(config: &Config) -> Vec<AdvertisedEndpoint> {
 mod tests {
     use super::*;
     use std::path::Path;
+    use vltava_storage::RealStorage;
 
     const FILE: &str = r#"
 node.id = 2
@@ -136,13 +144,14 @@ log.retention.ms = "1d"
         let config = Config::parse("f", Path::new("/base"), FILE).unwrap();
         let fatal = FatalHandler::hook(|_, _| {});
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let broker = broker(&config, &fatal);
+        let files = FilePool::new(RealStorage::shared(), 10, std::thread::sleep);
+        let broker = broker(&config, files.clone(), 7, &fatal);
         assert_eq!(broker.node_id.get(), 2);
         assert_eq!(broker.controllers, ["a:7093", "127.0.0.1:7093"]);
         assert_eq!(broker.static_configs["log.retention.ms"], "86400000");
         assert_eq!((broker.advertised[0].listener.as_str(), broker.advertised[0].port), ("GRPC", 7092));
         assert!(broker.max_batch_bytes as u64 >= config.topics.max_message_bytes);
-        let controller = controller(&config, listener, &fatal).unwrap();
+        let controller = controller(&config, files.storage(), listener, &fatal).unwrap();
         assert_eq!(controller.directory, Path::new("/base/d/__metadata"));
         assert_eq!(controller.advertised, "127.0.0.1:7093");
         assert_eq!(controller.settings.rebalance_interval, Some(Duration::from_secs(7)));

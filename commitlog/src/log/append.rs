@@ -14,7 +14,7 @@ use super::error::{AppendError, LogError, is_disk_full};
 use super::log::Log;
 use super::reader::View;
 use super::segment::Segment;
-use vltava_storage::StorageFile;
+use vltava_storage::{StorageFile, is_out_of_descriptors};
 
 /// The largest offset within a segment, relative to its base, as in Kafka.
 const RELATIVE_MAX: u64 = i32::MAX as u64;
@@ -135,8 +135,14 @@ impl Log {
         1 + batches.iter().zip(&batches[1..]).map(fits).take_while(|fits| *fits).count()
     }
 
-    /// A full disk is no failure if the part that was written can be cut off again.
+    /// A full disk is no failure if the part that was written can be cut off again; nor are files that can't be opened, before
+    /// anything was written.
     fn take_back(&mut self, segment: &Segment, error: SegmentError) -> AppendError {
+        if let SegmentError::Io(error) = &error
+            && is_out_of_descriptors(error)
+        {
+            return AppendError::NoDescriptors;
+        }
         if let SegmentError::Io(error) = &error
             && is_disk_full(error)
             && segment.undo_append().is_ok()

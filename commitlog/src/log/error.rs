@@ -37,6 +37,9 @@ pub enum AppendError {
     /// There is no room on the disk. Nothing has changed: it may be tried again when there is.
     #[error("the disk is full")]
     DiskFull,
+    /// The process has no file descriptor left. Nothing has changed: it may be tried again.
+    #[error("no file can be opened: the process has no descriptor left")]
+    NoDescriptors,
     /// The log failed, now or before, for good.
     #[error(transparent)]
     Failed(#[from] LogError),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vltava_model::{Offset, TopicPartition};
 
 use super::log::LogPlace;
-use vltava_storage::Storage;
+use vltava_storage::{FilePool, Storage};
 
 /// The kinds of file that a segment has, by their suffix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +49,10 @@ impl FileKind {
 
 /// The place of one log.
 pub(crate) struct Home {
+    /// For names and small files.
     pub storage: Arc<dyn Storage>,
+    /// For segments.
+    pub files: FilePool,
     pub dir: PathBuf,
     pub partition: TopicPartition,
     pub topic_name: Arc<str>,
@@ -60,10 +63,11 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new(place: LogPlace, index_interval_bytes: u32) -> Self {
-        let LogPlace { storage, dir, partition, topic_name, tail_budget: _ } = place;
+        let LogPlace { files, dir, partition, topic_name, tail_budget: _ } = place;
         let topic_name = topic_name.into();
         Self {
-            storage,
+            storage: files.storage(),
+            files,
             dir,
             partition,
             topic_name,

@@ -20,13 +20,13 @@ use super::segment::{Extent, Segment};
 use super::state_file::{self, LogState};
 use super::tail::{Tail, TailBudget};
 use super::{leader_epoch_file, producer_snapshot};
-use vltava_storage::{Storage, StorageFile};
+use vltava_storage::{FilePool, StorageFile};
 
 /// Where a log lives and whose it is.
 #[derive(Clone)]
 pub struct LogPlace {
-    /// The disk.
-    pub storage: Arc<dyn Storage>,
+    /// The disk, and the few files of many logs that are open on it.
+    pub files: FilePool,
     /// The log's own directory; created if it is not there.
     pub dir: PathBuf,
     /// Whose records it holds: files of another partition are taken for damaged.
@@ -199,7 +199,7 @@ impl Log {
         self.shared.tail().clear();
     }
 
-    /// Closes all files and drops what can be loaded again; for a log that is idle.
+    /// Drops what can be loaded again; for a log that is idle. Its files are closed when others have to be opened.
     pub fn release(&self) {
         self.trim_tail();
         for segment in &self.shared.view.load().segments {

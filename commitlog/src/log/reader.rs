@@ -91,7 +91,7 @@ pub struct TailBatches {
 /// Whole batches of a log as a piece of a file, not verified.
 #[derive(Clone)]
 pub struct FileRange {
-    /// The segment; stays readable when the segment is deleted.
+    /// The segment; stays open, and readable when the segment is deleted.
     pub file: Arc<dyn StorageFile>,
     /// Where the piece begins, in bytes.
     pub position: u64,
@@ -142,8 +142,7 @@ impl From<SegmentError> for ReadError {
     }
 }
 
-/// Reads one log; cheap to clone. Outlives the log: what was readable when the log was closed or deleted stays so as far
-/// as its files are open.
+/// Reads one log; cheap to clone. Outlives the log: what was readable when the log was closed stays so.
 #[derive(Clone)]
 pub struct LogReader {
     shared: Arc<Shared>,
@@ -224,7 +223,7 @@ impl LogReader {
     ) -> Result<Option<FileRange>, ReadError> {
         let _gate = self.shared.enter();
         let Some((segment, span)) = self.locate(from, bytes_max, end_exclusive)? else { return Ok(None) };
-        let file: Arc<dyn StorageFile> = segment.files()?.log.clone();
+        let file = segment.files()?.log.pin()?;
         let (position, bytes) = (u64::from(span.position), u64::from(span.bytes));
         Ok(Some(FileRange { file, position, bytes, first: span.first, end: span.end }))
     }

@@ -38,8 +38,7 @@ pub struct DeletedSegment {
 }
 
 impl Log {
-    /// Deletes the segments that have expired, durably; the log's start moves up with them. Readers that hold a piece of
-    /// a deleted file can go on reading it.
+    /// Deletes the segments that have expired, durably; the log's start moves up with them. Waits for the readers at work.
     ///
     /// # Errors
     /// See [`LogError`].

@@ -6,7 +6,7 @@ use vltava_model::batch::{Batch, BatchBuilder, Compression};
 use vltava_model::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
 
 use super::{LogPlace, TailBudget};
-use vltava_storage::Storage;
+use vltava_storage::{FilePool, Storage};
 
 /// A batch of `records` records at `base`.
 pub(crate) fn batch_at(base: u64, epoch: u32, records: u32) -> Batch {
@@ -26,8 +26,13 @@ pub(crate) fn positioned(builder: BatchBuilder, base: u64, epoch: u32) -> Batch 
 
 /// A partition's log on some storage.
 pub(crate) fn place(storage: Arc<dyn Storage>) -> LogPlace {
+    place_with(storage, 1000)
+}
+
+/// The same, with so few files open at once.
+pub(crate) fn place_with(storage: Arc<dyn Storage>, open_files: usize) -> LogPlace {
     LogPlace {
-        storage,
+        files: FilePool::new(storage, open_files, std::thread::sleep),
         dir: "/logs/topic-0".into(),
         partition: TopicPartition::new(TopicId::new(77), PartitionIndex::new(0)),
         topic_name: "topic".into(),

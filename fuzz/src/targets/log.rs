@@ -10,7 +10,7 @@ use bytes::Bytes;
 use vltava_commitlog::log::{Log, LogConfig, LogPlace, RecoveryInput, Scan, TailBudget};
 use vltava_model::batch::{Batch, Compression};
 use vltava_model::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
-use vltava_storage::MemoryStorage;
+use vltava_storage::{FilePool, MemoryStorage};
 
 use super::batch::small_batch;
 use crate::damage::{Files, Script, disk, files_of};
@@ -27,7 +27,7 @@ pub(super) fn partition() -> TopicPartition {
 
 fn place(storage: &MemoryStorage) -> LogPlace {
     LogPlace {
-        storage: Arc::new(storage.clone()),
+        files: FilePool::new(Arc::new(storage.clone()), 3, std::thread::sleep),
         dir: PathBuf::from(DIR),
         partition: partition(),
         topic_name: "topic".into(),

@@ -36,6 +36,9 @@ struct State {
     recording: Option<Recording>,
     faults: Vec<Fault>,
     capacity: Option<u64>,
+    descriptors: Option<usize>,
+    /// Files open now.
+    open: usize,
     locks: BTreeSet<PathBuf>,
     paused: Vec<String>,
     blocked: usize,
@@ -183,6 +186,17 @@ impl MemoryStorage {
         self.state().capacity = bytes;
     }
 
+    /// Limits how many files may be open at once; what needs another descriptor, if only for a moment, fails as a process
+    /// does that has none left.
+    pub fn set_descriptors(&self, descriptors: Option<usize>) {
+        self.state().descriptors = descriptors;
+    }
+
+    /// How many files are open.
+    pub fn open_files(&self) -> usize {
+        self.state().open
+    }
+
     /// The bytes of all files together.
     pub fn used(&self) -> u64 {
         self.state().disk.used()
@@ -242,6 +256,12 @@ impl Drop for PausedSyncs {
     }
 }
 
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        self.storage.state().open -= 1;
+    }
+}
+
 impl Drop for MemoryLock {
     fn drop(&mut self) {
         self.storage.state().locks.remove(&self.path);
@@ -264,6 +284,14 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Fails when no further file can be opened.
+    fn check_descriptor(&self) -> io::Result<()> {
+        match self.descriptors {
+            Some(most) if self.open >= most => Err(rustix::io::Errno::MFILE.into()),
+            _ => Ok(()),
+        }
     }
 
     fn apply(&mut self, operation: Operation) {
@@ -306,11 +334,13 @@ impl Storage for MemoryStorage {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let mut state = self.state();
         state.check(FaultPoint::Name, path)?;
+        state.check_descriptor()?;
         let (dir, name) = state.disk.resolve_parent(path)?;
         if state.disk.entry(dir, &name).is_none() {
             state.apply(Operation::CreateFile { dir, name });
         }
         let inode = state.disk.resolve_file(path)?;
+        state.open += 1;
         Ok(Arc::new(MemoryFile { storage: self.clone(), inode, path: path.to_owned() }))
     }
 
@@ -318,6 +348,8 @@ impl Storage for MemoryStorage {
         let mut state = self.state();
         state.check(FaultPoint::Name, path)?;
         let inode = state.disk.resolve_file(path)?;
+        state.check_descriptor()?;
+        state.open += 1;
         Ok(Arc::new(MemoryFile { storage: self.clone(), inode, path: path.to_owned() }))
     }
 
@@ -330,6 +362,7 @@ impl Storage for MemoryStorage {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut state = self.state();
         state.check(FaultPoint::Read, dir)?;
+        state.check_descriptor()?;
         let inode = state.disk.resolve(dir)?;
         state.disk.names(inode)
     }
@@ -383,6 +416,7 @@ impl Storage for MemoryStorage {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state();
+        state.check_descriptor()?;
         let inode = state.disk.resolve(dir)?;
         if let Err(error) = state.check(FaultPoint::SyncDir, dir) {
             state.apply(Operation::LoseUnsynced { inode });

@@ -10,6 +10,7 @@
 //! | `replicas` | too few replicas, and replicas that have much to catch up with |
 //! | `topics` | topics deleted and made anew, records deleted, retention, leaders moved |
 //! | `disks` | log directories that fail, disks that are full |
+//! | `descriptors` | fewer file descriptors than partitions have files, and more connections than there is room for |
 //! | `damage` | flipped bits on disks |
 //! | `inputs` | bad input from the command line, config files, requests, and random bytes |
 //!
@@ -19,6 +20,7 @@
 
 mod api;
 mod damage;
+mod descriptors;
 mod disks;
 mod inputs;
 mod kills;

@@ -112,6 +112,14 @@ impl Host {
                 payload.carried = Carried::Failed;
                 turn.rebuild_later(self.partition);
             }
+            Err(AppendError::NoDescriptors) => {
+                turn.state.metrics.refused_no_descriptors.add(1);
+                if !self.leads() {
+                    self.starve(turn, "no file can be opened");
+                }
+                payload.carried = Carried::Failed;
+                turn.rebuild_later(self.partition);
+            }
             Err(AppendError::Failed(error)) => self.failed(turn, payload, &error),
             Err(error) => {
                 payload.carried = Carried::Failed;

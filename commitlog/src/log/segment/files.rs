@@ -1,6 +1,6 @@
-//! The open files of a segment, and what makes them durable together.
+//! The files of a segment, and what makes them durable together.
 //!
-//! Knows nothing of what is in them.
+//! Knows nothing of what is in them, nor whether they are open: a pool closes those that are not used.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use vltava_model::Offset;
 use crate::log::check::{self, CheckSeed};
 use crate::log::cuts::Cuts;
 use crate::log::home::{FileKind, Home};
-use vltava_storage::StorageFile;
+use vltava_storage::{PooledFile, StorageFile};
 
-/// The open files of a segment. As a [`StorageFile`] it is the `.log`, but syncing it makes durable all that recovery
+/// The files of a segment. As a [`StorageFile`] it is the `.log`, but syncing it makes durable all that recovery
 /// needs: the side file and the names of both, too.
 #[derive(Clone)]
 pub(crate) struct SegmentFiles {
-    pub log: Arc<dyn StorageFile>,
-    pub check: Arc<dyn StorageFile>,
+    pub log: Arc<PooledFile>,
+    pub check: Arc<PooledFile>,
     home: Arc<Home>,
     names_synced: Arc<AtomicBool>,
 }
@@ -30,19 +30,20 @@ impl SegmentFiles {
         base: Offset,
         names_synced: Arc<AtomicBool>,
     ) -> io::Result<Arc<Self>> {
-        let log = home.storage.open(&home.path(base, FileKind::Log))?;
-        let check = home.storage.open(&home.path(base, FileKind::Check))?;
+        let log = home.files.open(&home.path(base, FileKind::Log))?;
+        let check = home.files.open(&home.path(base, FileKind::Check))?;
         Ok(Arc::new(Self { log, check, home: home.clone(), names_synced }))
     }
 
     /// Opens them for recovery, which can make a side file anew.
     pub(crate) fn open_or_create(home: &Arc<Home>, base: Offset) -> io::Result<Arc<Self>> {
-        let log = home.storage.create(&home.path(base, FileKind::Log))?;
-        let check = home.storage.create(&home.path(base, FileKind::Check))?;
+        let log = home.files.create_patiently(&home.path(base, FileKind::Log))?;
+        let check = home.files.create_patiently(&home.path(base, FileKind::Check))?;
         Ok(Arc::new(Self { log, check, home: home.clone(), names_synced: Arc::default() }))
     }
 
-    /// Creates the files of an empty segment; what a crash left under their names is cut off.
+    /// Creates the files of an empty segment; what a crash left under their names is cut off. May be refused for want of
+    /// descriptors, and tried again.
     pub(crate) fn create(
         home: &Arc<Home>,
         base: Offset,
@@ -51,7 +52,9 @@ impl SegmentFiles {
         names_synced: Arc<AtomicBool>,
     ) -> io::Result<Arc<Self>> {
         names_synced.store(false, Ordering::Release);
-        let files = Self { names_synced, ..Arc::unwrap_or_clone(Self::open_or_create(home, base)?) };
+        let log = home.files.create(&home.path(base, FileKind::Log))?;
+        let check = home.files.create(&home.path(base, FileKind::Check))?;
+        let files = Self { log, check, home: home.clone(), names_synced };
         for file in [&files.log, &files.check] {
             if !file.is_empty()? {
                 file.set_len(0)?;
@@ -59,6 +62,12 @@ impl SegmentFiles {
         }
         files.write_header(base, created_ms, cuts)?;
         Ok(Arc::new(files))
+    }
+
+    /// Opens both if they are closed, so that a write needs no descriptor; may be refused for want of them.
+    pub(crate) fn ready(&self) -> io::Result<()> {
+        self.log.ready()?;
+        self.check.ready()
     }
 
     /// Writes what stands in front of a side file's entries.

@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use vltava_model::Offset;
 use vltava_model::batch::Batch;
+use vltava_storage::StorageFile;
 
 use super::Segment;
 use crate::log::check::CheckEntry;

@@ -1,10 +1,10 @@
 //! One segment of a log: a run of whole batches from a base offset on, with its side file and indexes.
 //!
 //! Written by one thread, read by many. What readers may see is one `Extent`, published under a short lock after the
-//! bytes are written: a file's own length is never asked while the segment lives. Files are opened when first needed
-//! and can be closed again. Positional reads, never a memory map. Knows nothing of other segments, epochs or producers.
+//! bytes are written: a file's own length is never asked while the segment lives. Files are opened when first needed;
+//! the pool that they are of closes them again. Positional reads, never a memory map. Knows nothing of other segments, epochs or producers.
 //!
-//! - `files`: the open files, and what syncing them means.  - `lookup`: finding and reading.  - `write`: what only the
+//! - `files`: the files, and what syncing them means.  - `lookup`: finding and reading.  - `write`: what only the
 //!   log's one writer does.
 
 mod files;
@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use vltava_model::Offset;
 use vltava_model::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES};
+use vltava_storage::StorageFile;
 
 pub(crate) use files::{SegmentFiles, remove_files};
 pub(crate) use lookup::Span;
@@ -143,7 +144,7 @@ impl Segment {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The open files, opening them if need be.
+    /// The files, which must be there.
     pub(crate) fn files(&self) -> Result<Arc<SegmentFiles>, SegmentError> {
         let mut slot = self.lock_files();
         if let Some(files) = &*slot {
@@ -161,11 +162,11 @@ impl Segment {
         Ok(files)
     }
 
-    /// Closes the files (handles given out stay usable) and forgets what can be loaded again.
+    /// Forgets what can be loaded again.
     pub(crate) fn release(&self) {
-        let has_files = self.lock_files().take().is_some();
-        if has_files {
-            self.write_state().index = None;
+        let mut state = self.write_state();
+        if state.on_disk {
+            state.index = None;
         }
     }
 

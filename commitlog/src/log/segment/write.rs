@@ -21,7 +21,7 @@ impl Segment {
     /// Writes batches behind the last one, without syncing, and lets readers see them: one write for all of them, and one
     /// for their entries in the side file.
     ///
-    /// On an error nothing has changed for readers. `cuts` is what a new side file notes.
+    /// On an error nothing has changed for readers; when there were no descriptors, nothing at all has. `cuts` is what a new side file notes.
     pub(crate) fn append(
         &self,
         batches: &[Batch],
@@ -30,6 +30,7 @@ impl Segment {
     ) -> Result<Arc<SegmentFiles>, SegmentError> {
         let extent = self.extent()?;
         let files = if self.read_state().on_disk { self.files()? } else { self.begin(now_ms, cuts)? };
+        files.ready()?;
         let (mut bytes, mut end) = (extent.bytes, extent.end);
         let mut slices = Vec::with_capacity(batches.len());
         let mut entries = Vec::with_capacity(batches.len());

@@ -11,7 +11,7 @@ use vltava_model::batch::{Batch, BatchBuilder, Compression, ProducerStamp};
 use vltava_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
 use crate::durability::{RecoveredBody, RecoveredFrame};
-use crate::log::testing::{batch_at, place, positioned};
+use crate::log::testing::{batch_at, place, place_with, positioned};
 use crate::log::*;
 use vltava_storage::{CrashMode, Fault, FaultPoint, MemoryStorage, Storage};
 
@@ -351,6 +351,48 @@ fn a_full_disk_refuses_and_recovers() {
     let expected = all(&log);
     drop(log);
     assert_eq!(all(&open(&storage)), expected);
+}
+
+#[test]
+fn a_process_without_descriptors_refuses_and_recovers() {
+    let storage = MemoryStorage::new();
+    let mut log = open(&storage);
+    // The first append creates the files, later ones open them again; a full segment is followed by new ones.
+    for appends in [0, 1, 7, 30] {
+        fill(&mut log, appends, 1);
+        let end = log.log_end();
+        let others = storage.create(Path::new("/others")).unwrap();
+        storage.set_descriptors(Some(1));
+        let close_all = log.home.files.create(Path::new("/logs/one-more"));
+        assert!(close_all.is_err(), "no file is open any more");
+        for _ in 0..2 {
+            let refused = log.append(&batch_at(end.get(), 1, 3), 0);
+            assert!(matches!(refused, Err(AppendError::NoDescriptors)), "{:?}", refused.err());
+        }
+        drop(others);
+        storage.set_descriptors(None);
+        assert_eq!((log.log_end(), all(&log).len() as u64 * 3), (end, end.get()));
+    }
+    fill(&mut log, 1, 1);
+    let expected = all(&log);
+    drop(log);
+    assert_eq!(all(&open(&storage)), expected);
+}
+
+#[test]
+fn a_log_needs_one_open_file() {
+    let storage = MemoryStorage::new();
+    let mut log =
+        Log::open(place_with(Arc::new(storage.clone()), 1), small(), RecoveryInput::default()).unwrap();
+    storage.set_descriptors(Some(2));
+    fill(&mut log, 40, 1);
+    let expected = all(&log);
+    assert_eq!(expected.len(), 40);
+    let killed = storage.survivor(&mut StdRng::seed_from_u64(0), CrashMode::Kill);
+    assert_eq!(all(&open(&killed)), expected);
+    log.truncate_to(at(30), LeaderEpoch::new(2), 0).unwrap();
+    log.close_clean().unwrap();
+    assert_eq!(all(&open(&storage)), expected[..10]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use vltava_model::epochs::LeaderEpochs;
 use vltava_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 use crate::durability::{RecoveredBody, RecoveredFrame};
-use crate::log::testing::{place, positioned};
+use crate::log::testing::{place_with, positioned};
 use crate::log::*;
 use vltava_storage::{CrashMode, MemoryStorage, Storage};
 
@@ -130,7 +130,8 @@ impl Twin {
         let storage = MemoryStorage::new();
         storage.create_dir_all(Path::new("/logs")).unwrap();
         storage.sync_dir(Path::new("/")).unwrap();
-        let log = Log::open(place(Arc::new(storage.clone())), CONFIG(), RecoveryInput::default()).unwrap();
+        let log =
+            Log::open(place_with(Arc::new(storage.clone()), 3), CONFIG(), RecoveryInput::default()).unwrap();
         Self {
             storage,
             flush,
@@ -335,7 +336,7 @@ impl Twin {
             scan: Scan::Needed,
             now_ms: 5,
         };
-        let log = Log::open(place(Arc::new(self.storage.clone())), CONFIG(), input);
+        let log = Log::open(place_with(Arc::new(self.storage.clone()), 3), CONFIG(), input);
         self.log = Some(log.unwrap_or_else(|error| panic!("{error}")));
     }
 

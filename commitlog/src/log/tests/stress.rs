@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vltava_model::batch::Batch;
 use vltava_model::{LeaderEpoch, Offset};
 
-use crate::log::testing::{batch_at, place};
+use crate::log::testing::{batch_at, place_with};
 use crate::log::*;
 use vltava_storage::{MemoryStorage, RealStorage, Storage};
 
@@ -111,7 +111,7 @@ fn stress(storage: Arc<dyn Storage>, dir: &std::path::Path) {
         tail_bytes_max: 1000,
         ..LogConfig::default()
     };
-    let place = LogPlace { dir: dir.into(), ..place(storage) };
+    let place = LogPlace { dir: dir.into(), ..place_with(storage, 3) };
     let mut log = Log::open(place, config, RecoveryInput::default()).unwrap();
     let (shared, until) = (Shared::default(), Instant::now() + Duration::from_millis(1500));
     std::thread::scope(|scope| {
