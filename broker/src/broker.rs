@@ -103,7 +103,10 @@ impl Broker {
     }
 }
 
-fn new_state(options: BrokerOptions, directories: Arc<Directories>) -> Result<BrokerState, StartError> {
+pub(crate) fn new_state(
+    options: BrokerOptions,
+    directories: Arc<Directories>,
+) -> Result<BrokerState, StartError> {
     let known_cluster = OnceLock::new();
     if let Some(cluster) = directories.cluster()?.or(options.cluster_id) {
         known_cluster.get_or_init(|| cluster);

@@ -18,6 +18,7 @@ use vltava_commitlog::log::{
     Log, LogConfig, LogPlace, NewerFormat, RecoveryError, RecoveryInput, Scan, TailBudget, keep_frames,
 };
 use vltava_metadata::Image;
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{
     BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
 };
@@ -387,7 +388,50 @@ impl Directories {
         if let Err(OpenLogError::Damaged(_) | OpenLogError::Newer(_)) = &opened {
             self.keep_frames(id, partition, &frames)?;
         }
-        opened
+        let log = opened?;
+        // First: once the journal does not say any more that it was deleted, what that claims would be missed.
+        self.note_claim(id, partition, &log)?;
+        if let Some(RecoveredBody::Delete) = frames.last().map(|frame| &frame.body) {
+            self.tell_journal_of_beginning(partition, id, log.log_start())?;
+        }
+        Ok(log)
+    }
+
+    /// A log that was deleted is there again: a replay must not delete what it gets from now on, all of which the journal may
+    /// never see. Not waited for: before the replay is done the journal may have no room.
+    fn tell_journal_of_beginning(
+        &self,
+        partition: TopicPartition,
+        id: DirectoryId,
+        start: Offset,
+    ) -> std::io::Result<()> {
+        let journal =
+            self.journal(id).ok_or_else(|| std::io::Error::other("the journal is not to be had"))?;
+        let body = EntryBody::StartOffset { to: start };
+        let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body };
+        // A failure takes the directory offline by itself.
+        let told = journal.submit(vec![entry], Box::new(|_| ()));
+        told.map_err(|refused| std::io::Error::other(refused.error))
+    }
+
+    /// A log that a crash left in the midst of its deletion is empty, and its recovery point on disk still that of before:
+    /// once it grows again, the next start would miss what that claims. And one that has nothing to sync never says how far it
+    /// is: where the points were lost, nobody would ever know all of them again.
+    fn note_claim(&self, id: DirectoryId, partition: TopicPartition, log: &Log) -> std::io::Result<()> {
+        let (directory, point) = (self.get(id), log.recovery_point());
+        let mut points = lock(&directory.points);
+        let points = &mut *points;
+        match points.known.get_mut(&partition) {
+            Some(claim) if *claim > point && !seeded(SeededBug::BelievesOldClaims) => *claim = point,
+            None if points.source == Source::Lost && log.log_end() == Offset::ZERO => {
+                points.known.insert(partition, point);
+            }
+            Some(_) | None => return Ok(()),
+        }
+        if points.source == Source::Lost {
+            return Ok(());
+        }
+        write_points(&*directory.storage, &directory.path, &points.known)
     }
 
     /// Keeps what the journal has of a replica that can't be opened, for when it can: the journal forgets it. Where that can't be
@@ -470,7 +514,8 @@ impl Directories {
             points.known.insert(partition, claim);
             return Err(error.into());
         }
-        Ok(())
+        drop(points);
+        Ok(self.tell_journal_of_beginning(partition, id, Offset::ZERO)?)
     }
 
     fn get(&self, id: DirectoryId) -> &Directory {

@@ -19,6 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, NodeId, PartitionIndex, TopicPartition};
 
 use vltava_storage::checkpoint::{
@@ -252,7 +253,9 @@ fn take_clean_mark(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Broke
             None
         }
     };
-    remove_checkpoint(storage, &path)?;
+    if !seeded(SeededBug::KeepsCleanMark) {
+        remove_checkpoint(storage, &path)?;
+    }
     Ok(epoch)
 }
 

@@ -10,7 +10,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("threads", &[]),
     ("transport", &[]),
     ("storage", &[]),
-    ("raft-store", &["storage", "threads"]),
+    ("raft-store", &["storage", "threads", "model"]),
     ("metadata", &["proto", "model"]),
     ("partition", &["model"]),
     ("commitlog", &["storage", "threads", "model"]),
@@ -84,6 +84,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "model",
         ],
     ),
+    ("crash", &["raft-store", "broker", "commitlog", "storage", "threads", "model"]),
     ("xtask", &["node"]),
 ];
 

@@ -19,7 +19,7 @@ cargo xtask <chore>
   tidy     hold every source file against the house rules
   deps     hold what the lock file brings in against the list of licences and sources
   check    all three
-  crash    crash and damage Raft logs, and count what is lost: --states N --trials N --log wal|sled|both --seed N
+  crash    crash and damage logs, and count what is lost; `cargo xtask crash --help`
   chaos    break a cluster of real processes and check what it promised; `cargo xtask chaos --help`
   mutants  put known bugs back in and look whether the tests find them; `--list` names them
   sim      run a whole cluster on simulated time, network and disk; `cargo xtask sim --help`
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         "mutants" => mutants::run(&root, std::env::args().skip(2)),
         "instructions" => instructions::run(&root, &std::env::args().skip(2).collect::<Vec<_>>()),
         "docs" => write_docs(&root),
-        "crash" => crash(&root).into_iter().collect(),
+        "crash" => vec![tool(&root, "sim", "vltava-crash")],
         "chaos" => vec![tool(&root, "release", "vltava-chaos")],
         "sim" => vec![tool(&root, "sim", "vltava-sim")],
         "fuzz" => match fuzz::options(&std::env::args().skip(2).collect::<Vec<_>>()) {
@@ -72,20 +72,6 @@ fn write_docs(root: &Path) -> Vec<String> {
         Err(error) => Err(error),
     };
     written.err().map(|error| format!("docs/configuration.md: {error}")).into_iter().collect()
-}
-
-/// Runs the program that crashes Raft logs, with the words behind `crash`; says so when it fails.
-fn crash(root: &Path) -> Option<String> {
-    let run = Command::new(env!("CARGO"))
-        .current_dir(root)
-        .args(["run", "--quiet", "-p", "vltava-raft-store", "--example", "crash", "--"])
-        .args(std::env::args_os().skip(2))
-        .status();
-    match run {
-        Ok(status) if status.success() => None,
-        Ok(status) => Some(format!("the crash trials ended with {status}")),
-        Err(error) => Some(format!("the crash trials do not run: {error}")),
-    }
 }
 
 /// Becomes another tool, built in its profile; returns what went wrong when it can't.

@@ -56,6 +56,14 @@ fn append(directories: &Directories, log: &mut Log, index: u32, batches: u64) {
     }
 }
 
+/// Appends a batch that is left to the page cache.
+fn append_unseen(log: &mut Log) {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(1_000, None, Some(b"v"), &[]).unwrap();
+    let batch = Batch::parse(builder.build()).unwrap();
+    log.append(&batch.with_position(log.log_end(), LeaderEpoch::new(1)), 5).unwrap();
+}
+
 fn survivor(storage: &MemoryStorage, seed: u64, mode: CrashMode) -> MemoryStorage {
     storage.survivor(&mut StdRng::seed_from_u64(seed), mode)
 }
@@ -100,6 +108,48 @@ fn a_crash_at_any_point_of_beginning_anew_leaves_nothing_of_the_old_log() {
                     "{operations} {mode:?}"
                 );
             }
+        }
+    }
+}
+
+/// The journal still says that the log was deleted, and recovery points what the one before had: neither may be held against
+/// what comes after, also when the journal never sees it.
+#[test]
+fn a_log_begun_anew_keeps_what_it_gets_through_further_crashes() {
+    for is_journaled in [true, false] {
+        let storage = MemoryStorage::recording();
+        let directories = open(&storage);
+        directories.replay_done();
+        let mut log = open_log(&directories, 0).unwrap();
+        append(&directories, &mut log, 0, 6);
+        let point = log.sync_point().unwrap();
+        point.files.iter().for_each(|file| file.sync_data().unwrap());
+        log.synced(&point).unwrap();
+        let id = directories.of(partition(0)).unwrap();
+        directories.save_points(&[(id, partition(0), log.recovery_point())]);
+        drop(log);
+        let before = storage.operations();
+        directories.begin_anew(id, partition(0)).unwrap();
+        for operations in before..=storage.operations() {
+            let disk = survivor(&storage.at(operations), 1, CrashMode::Kill);
+            let again = open(&disk);
+            let mut log = open_log(&again, 0).unwrap();
+            if log.log_end() > Offset::ZERO {
+                continue;
+            }
+            if is_journaled {
+                append(&again, &mut log, 0, 1);
+            } else {
+                append_unseen(&mut log);
+            }
+            // What was told the journal before is there by then.
+            again.place(partition(1), None).unwrap();
+            let body = EntryBody::StartOffset { to: Offset::ZERO };
+            let leader_epoch = LeaderEpoch::ZERO;
+            wait_done(&again, JournalEntry { partition: partition(1), leader_epoch, body });
+            let disk = survivor(&disk, 2, CrashMode::Kill);
+            let log = open_log(&open(&disk), 0).unwrap();
+            assert_eq!(log.log_end(), Offset::new(1), "{operations}, journaled: {is_journaled}");
         }
     }
 }
@@ -178,11 +228,11 @@ fn what_a_later_release_wrote_costs_its_replica_only_and_what_the_journal_has_is
     let kind = CheckpointKind(*b"LOGS");
     let before =
         if disk.exists(&state).unwrap() { read_checkpoint(&disk, &state, kind).unwrap() } else { None };
-    write_checkpoint(&disk, &state, kind, 2, b"").unwrap();
+    write_checkpoint(&disk, &state, kind, 3, b"").unwrap();
     for _ in 0..2 {
         let again = open(&disk);
         match open_log(&again, 0) {
-            Err(OpenLogError::Newer(what)) => assert!(what.contains("version 2"), "{what}"),
+            Err(OpenLogError::Newer(what)) => assert!(what.contains("version 3"), "{what}"),
             other => panic!("{:?}", other.map(|_| ())),
         }
         assert_eq!(open_log(&again, 1).unwrap().log_end(), Offset::new(5));
@@ -228,4 +278,28 @@ fn lost_recovery_points_are_written_again_only_when_all_are_known() {
     let directories = open(&storage);
     assert_eq!(of(&directories, 0), Some(Offset::new(3)));
     assert_eq!(of(&directories, 1), Some(Offset::new(3)));
+}
+
+/// A log without records has nothing to sync, and must not keep the others' points from being written for good.
+#[test]
+fn an_empty_log_does_not_keep_lost_recovery_points_lost() {
+    let storage = MemoryStorage::new();
+    let directories = open(&storage);
+    directories.replay_done();
+    let id = directories.place(partition(0), None).unwrap();
+    let mut log = open_log(&directories, 0).unwrap();
+    append(&directories, &mut log, 0, 3);
+    directories.save_points(&[(id, partition(0), log.log_end())]);
+    open_log(&directories, 1).unwrap();
+    drop((log, directories));
+    let file = storage.open(&std::path::Path::new(DIR).join(POINTS)).unwrap();
+    file.write_at(20, &[0xff; 4]).unwrap();
+
+    let directories = open(&storage);
+    let logs = [open_log(&directories, 0).unwrap(), open_log(&directories, 1).unwrap()];
+    directories.save_points(&[(id, partition(0), logs[0].log_end())]);
+    drop((logs, directories));
+    let points = open(&storage);
+    let of = |index| lock(&points.get(id).points).of(partition(index));
+    assert_eq!((of(0), of(1)), (Some(Offset::new(3)), Some(Offset::ZERO)));
 }

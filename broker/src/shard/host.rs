@@ -12,8 +12,8 @@ use vltava_commitlog::log::{Log, LogReader, ProducerCheck, SyncPoint};
 use vltava_model::batch::Batch;
 use vltava_model::{DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
 use vltava_partition::{
-    AwaitCommitted, Durability, Event, FollowerProgress, FollowerSubscribe, LeaderData, LogPosition,
-    Partition, ReplicaIdentity, Standing as Role, Time, Token,
+    AwaitCommitted, Event, FollowerProgress, FollowerSubscribe, LeaderData, LogPosition, Partition,
+    ReplicaIdentity, Standing as Role, Time, Token,
 };
 
 use super::command::{Assign, Produce, Produced, Subscribe};
@@ -188,7 +188,7 @@ impl Host {
         self.log.configure(turn.log_config(&assign.config));
         self.assign = assign;
         if before != after {
-            if before.durability == Durability::Synced && after.durability == Durability::Relaxed {
+            if before.durability != after.durability {
                 self.hand_over_to_segments(turn);
             }
             self.step(turn, Event::Configured(after), Payload::default());
@@ -197,7 +197,8 @@ impl Host {
         self.step(turn, Event::Assigned(assignment), Payload::default());
     }
 
-    /// Later appends are not journaled: what is must not be replayed over them.
+    /// Where later appends are not journaled, what is must not be replayed over them; where they are from now on, what is not
+    /// must not be missing before them.
     fn hand_over_to_segments(&mut self, turn: &mut Turn<'_>) {
         match self.log.sync_point() {
             Ok(point) => {
@@ -459,6 +460,10 @@ impl Host {
     pub fn flushed(&mut self, turn: &mut Turn<'_>, point: &SyncPoint, up_to: LogPosition) {
         if let Flush::UnderWay { records } = self.flush {
             self.flush = Flush::Idle { records };
+        }
+        // The log forgets a cut at the second advance behind it, for which what the first one gave must be durable.
+        if self.log.remembers_cuts() && turn.points.iter().any(|(_, of, _)| *of == self.partition) {
+            turn.state.directories.save_points(&std::mem::take(turn.points));
         }
         if let Err(error) = self.log.synced(point) {
             return turn.blame_later(self.partition, self.directory, &error);

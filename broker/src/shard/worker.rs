@@ -523,6 +523,8 @@ impl Worker {
     }
 
     fn maintain(&mut self, now_ms: i64, retention: bool) {
+        // Before any of them moves again.
+        self.save_points();
         let hosts = &self.hosts;
         let synced = self.state.directories.take_synced(|partition| hosts.contains_key(&partition));
         for (partition, end) in synced {
@@ -545,6 +547,7 @@ impl Worker {
     }
 
     fn close(&mut self) {
+        self.save_points();
         let all: Vec<_> = self.hosts.keys().copied().collect();
         for partition in all {
             self.with(partition, |host, turn| host.settle(turn));
@@ -565,3 +568,6 @@ impl Worker {
         self.save_points();
     }
 }
+
+#[cfg(test)]
+mod tests;

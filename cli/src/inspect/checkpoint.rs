@@ -85,7 +85,9 @@ fn meta(payload: &[u8]) -> Option<Vec<String>> {
 }
 
 fn epochs(payload: &[u8]) -> Option<Vec<String>> {
-    let entries = payload.chunks(12).map(|entry| {
+    // Version 2 says behind them whose they are, which is no multiple of an entry.
+    let epochs = if payload.len().is_multiple_of(12) { payload } else { payload.split_last_chunk::<20>()?.0 };
+    let entries = epochs.chunks(12).map(|entry| {
         let mut fields = Fields(entry);
         Some(format!("leader epoch {} begins at offset {}", fields.u32()?, fields.u64()?))
     });
@@ -126,10 +128,10 @@ mod tests {
         let lines = explain(*b"meta", &payload);
         assert_eq!(lines[1..], ["node id: 7", "cluster id: none yet"]);
         assert_eq!(explain(*b"clsh", &9_u64.to_be_bytes()), ["broker epoch: 9"]);
-        assert_eq!(
-            explain(*b"EPOC", &[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9]),
-            ["leader epoch 2 begins at offset 9"]
-        );
+        let old = [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9];
+        assert_eq!(explain(*b"EPOC", &old), ["leader epoch 2 begins at offset 9"]);
+        let epoch = [old.as_slice(), &[0; 20]].concat();
+        assert_eq!(explain(*b"EPOC", &epoch), ["leader epoch 2 begins at offset 9"]);
         let point = [[0; 16].as_slice(), &[0, 0, 0, 1], &9_u64.to_be_bytes()].concat();
         assert!(explain(*b"rcvp", &point)[0].ends_with("0-1 is synced below offset 9"));
         assert_eq!(explain(*b"????", &[1, 255]), ["01ff"]);

@@ -132,6 +132,10 @@ impl Committer {
         for entry in &self.entries {
             match &entry.body {
                 EntryBody::Delete => forget(&mut self.dirty, &self.sealed, entry.partition),
+                EntryBody::Truncate { .. } => {
+                    cut(&self.sealed, entry.partition);
+                    self.dirty.add(entry);
+                }
                 _ if by_segment.contains(&entry.partition) => {}
                 _ => self.dirty.add(entry),
             }
@@ -324,6 +328,13 @@ impl Committer {
                 room.spare = Want::Yes;
             }
         });
+    }
+}
+
+/// What full files say of the partition's end holds no more: it must not be told to anybody from now on.
+fn cut(sealed: &[Arc<SealedFile>], partition: TopicPartition) {
+    for sealed in sealed {
+        sealed.dirty.lock().unwrap_or_else(PoisonError::into_inner).cut(partition);
     }
 }
 

@@ -41,6 +41,13 @@ impl Dirty {
         }
     }
 
+    /// The log is cut: where it ended is not where it ends any more, though its segments are still to be synced.
+    pub fn cut(&mut self, partition: TopicPartition) {
+        if let Some(partition) = self.0.get_mut(&partition) {
+            partition.end = None;
+        }
+    }
+
     pub fn forget(&mut self, partition: TopicPartition) {
         self.0.remove(&partition);
     }

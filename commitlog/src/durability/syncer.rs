@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::{Arc, PoisonError};
 
+use vltava_model::seeded::{SeededBug, seeded};
+
 use super::error::{JournalError, failed};
 use super::format::FileHeader;
 use super::shared::{Replay, SealedFile, Shared, Stage, SyncRequest};
@@ -75,12 +77,15 @@ fn release_step(shared: &Shared, sealed: &SealedFile) -> Result<(), JournalError
     let dirty = || sealed.dirty.lock().unwrap_or_else(PoisonError::into_inner);
     let next = dirty().next();
     let Some((partition, left)) = next else { return recycle(shared, sealed) };
-    for segment in &left.segments {
+    for segment in left.segments.iter().filter(|_| !seeded(SeededBug::RecyclesBeforeSync)) {
         sync_if_there(shared, &**segment)?;
     }
-    // Forgotten only now: until then a sync of the whole partition must find it here.
-    dirty().forget(partition);
-    if let Some(end) = left.end {
+    // Forgotten only now: until then a sync of the whole partition must find it here. The log may have been cut or deleted
+    // meanwhile; then nothing is told of it, and while this holds the lock nobody learns that it was.
+    let mut dirty = dirty();
+    let end = dirty.get(partition).and_then(|left| left.end);
+    dirty.forget(partition);
+    if let Some(end) = end {
         shared.observer.synced(partition, end);
     }
     Ok(())

@@ -5,6 +5,7 @@
 use std::sync::{Arc, PoisonError};
 
 use vltava_model::batch::BatchHeader;
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{LeaderEpoch, Offset};
 
 use super::cuts::Cut;
@@ -164,7 +165,9 @@ impl Log {
         if offset > self.state.log_start || self.state.cuts != self.cuts {
             self.state.log_start = offset;
             self.state.cuts = self.cuts.clone();
-            state_file::write(&self.home, &self.state)?;
+            if !seeded(SeededBug::ForgetsLogStart) {
+                state_file::write(&self.home, &self.state)?;
+            }
             self.epochs.advance_start(offset);
         }
         self.shared.view.store(Arc::new(View { log_start: self.state.log_start, segments }));

@@ -47,6 +47,9 @@ impl FileKind {
     }
 }
 
+/// The length of [`Home::identity`].
+pub(crate) const IDENTITY_BYTES: usize = 20;
+
 /// The place of one log.
 pub(crate) struct Home {
     /// For names and small files.
@@ -85,6 +88,14 @@ impl Home {
             self.name_synced.store(true, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Whose records these are, as it stands in checkpoints: another log's in their place is noticed.
+    pub(crate) fn identity(&self) -> [u8; IDENTITY_BYTES] {
+        let mut bytes = [0u8; IDENTITY_BYTES];
+        bytes[..16].copy_from_slice(&self.partition.topic.to_bytes());
+        bytes[16..].copy_from_slice(&self.partition.partition.get().to_be_bytes());
+        bytes
     }
 
     pub(crate) fn path(&self, base: Offset, kind: FileKind) -> PathBuf {

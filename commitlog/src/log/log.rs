@@ -333,6 +333,12 @@ impl Log {
         Ok(())
     }
 
+    /// Whether a claim about what is synced may be left from before a cut: then [`Self::recovery_point`] is to be persisted
+    /// before it moves again.
+    pub fn remembers_cuts(&self) -> bool {
+        !self.cuts.is_empty()
+    }
+
     /// A cut need not be remembered once every claim about what is synced is known to be from after it: at the second
     /// advance, since the owner has persisted what the first one gave.
     fn forget_cut(&mut self) -> Result<(), LogError> {

@@ -2,7 +2,7 @@
 //! it was being emptied.
 //!
 //! A log that never moved its start has no such file. Payload, big-endian: log start (8), phase (1), the note of
-//! the last cuts.
+//! the last cuts; since version 2 whose log it is: topic id (16) and partition (4).
 
 use std::io;
 use std::path::PathBuf;
@@ -12,13 +12,15 @@ use vltava_model::Offset;
 use super::cuts::{CUTS_BYTES, Cuts};
 use super::damage::Damage;
 use super::error::too_new;
-use super::home::Home;
+use super::home::{Home, IDENTITY_BYTES};
 use super::recovery::RecoveryError;
 use vltava_storage::checkpoint::{CheckpointError, CheckpointKind, read_checkpoint, write_checkpoint};
 
 const NAME: &str = "log-state";
 const KIND: CheckpointKind = CheckpointKind(*b"LOGS");
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// Does not say whose it is; read still, since logs that were written before are to stay.
+const VERSION_WITHOUT_IDENTITY: u16 = 1;
 
 /// Whether the segments on disk are the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -45,13 +47,14 @@ fn path(home: &Home) -> PathBuf {
 
 /// Replaces the file, durably.
 pub(crate) fn write(home: &Home, state: &LogState) -> io::Result<()> {
-    let mut payload = Vec::with_capacity(9 + CUTS_BYTES);
+    let mut payload = Vec::with_capacity(9 + CUTS_BYTES + IDENTITY_BYTES);
     payload.extend_from_slice(&state.log_start.get().to_be_bytes());
     payload.push(match state.phase {
         Phase::Normal => 0,
         Phase::Emptying => 1,
     });
     payload.extend_from_slice(&state.cuts.encode());
+    payload.extend_from_slice(&home.identity());
     home.sync_name()?;
     write_checkpoint(&*home.storage, &path(home), KIND, VERSION, &payload)
 }
@@ -68,10 +71,20 @@ pub(crate) fn read(home: &Home) -> Result<LogState, RecoveryError> {
     if checkpoint.version > VERSION {
         return Err(too_new(&path(home), checkpoint.version.into()).into());
     }
-    if checkpoint.version != VERSION {
-        return Err(damaged("its version is not known").into());
-    }
-    decode(&checkpoint.payload).ok_or_else(|| damaged("its content is impossible").into())
+    let impossible = || damaged("its content is impossible");
+    let payload = match checkpoint.version {
+        VERSION_WITHOUT_IDENTITY => &checkpoint.payload[..],
+        VERSION => {
+            let whole = checkpoint.payload.split_last_chunk::<IDENTITY_BYTES>();
+            let (payload, whose) = whole.ok_or_else(impossible)?;
+            if *whose != home.identity() {
+                return Err(damaged("it is another log's").into());
+            }
+            payload
+        }
+        _ => return Err(damaged("its version is not known").into()),
+    };
+    decode(payload).ok_or_else(|| impossible().into())
 }
 
 fn decode(payload: &[u8]) -> Option<LogState> {

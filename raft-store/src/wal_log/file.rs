@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_storage::{Storage, StorageFile};
 
 use super::format::{
@@ -85,6 +86,9 @@ impl WalFile {
             self.file.sync_data()?;
         }
         self.file.write_at(self.header.slot_position(head.sequence), &slot)?;
+        if seeded(SeededBug::AcksRaftWritesBeforeSync) {
+            return Ok(());
+        }
         self.file.sync_data()
     }
 

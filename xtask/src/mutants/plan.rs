@@ -13,6 +13,12 @@ pub(super) enum Harness {
     Decisions,
     /// A whole cluster in one process.
     Cluster,
+    /// Log directories that are crashed.
+    DirectoryCrashes,
+    /// Log directories whose files are damaged.
+    DirectoryDamage,
+    /// Raft logs that are crashed.
+    RaftLogCrashes,
 }
 
 /// How a harness is run.
@@ -61,8 +67,25 @@ impl Harness {
                 seeds: Some(("VLTAVA_SIM_SEEDS", 100)),
                 patience: Duration::from_secs(900),
             },
+            Self::DirectoryCrashes => crash_trial(
+                "crashes",
+                &["a_crash_anywhere_leaves_a_log_directory_with_all_that_was_acknowledged"],
+            ),
+            Self::DirectoryDamage => {
+                crash_trial("damage", &["damage_to_a_log_directory_is_noticed_or_means_nothing"])
+            }
+            Self::RaftLogCrashes => crash_trial(
+                "Raft log crashes",
+                &["a_crash_anywhere_leaves_a_write_ahead_log_that_starts_with_all_that_was_acknowledged"],
+            ),
         }
     }
+}
+
+/// Tests of the crate `crash`.
+fn crash_trial(name: &'static str, tests: &'static [&'static str]) -> Recipe {
+    let seeds = Some(("VLTAVA_CRASH_RUNS", 200));
+    Recipe { name, folder: "crash", target: "slice", tests, seeds, patience: Duration::from_secs(600) }
 }
 
 /// The harnesses that are to find a bug, the cheapest first.
@@ -87,7 +110,17 @@ pub(super) fn harnesses(bug: SeededBug) -> &'static [Harness] {
         | SeededBug::AcksBeforeSync
         | SeededBug::AcksBeforeReplication
         | SeededBug::TrustsSyncsOfCutRecords => &[Harness::Partition],
-        SeededBug::AcksJournalBeforeSync => &[Harness::Cluster],
+        SeededBug::AcksJournalBeforeSync => &[Harness::DirectoryCrashes, Harness::Cluster],
+        SeededBug::ForgetsNewNames
+        | SeededBug::RecyclesBeforeSync
+        | SeededBug::IgnoresJournalFrames
+        | SeededBug::ReplaysCutFrames
+        | SeededBug::TrustsOldEpochFile
+        | SeededBug::ForgetsLogStart
+        | SeededBug::KeepsCleanMark
+        | SeededBug::BelievesOldClaims => &[Harness::DirectoryCrashes],
+        SeededBug::IgnoresSideChecksums => &[Harness::DirectoryDamage],
+        SeededBug::AcksRaftWritesBeforeSync => &[Harness::RaftLogCrashes],
         SeededBug::AdmitsFencedMembers
         | SeededBug::AdmitsOldRegistrations
         | SeededBug::KeepsWipedReplicasEligible
@@ -110,4 +143,7 @@ pub(super) const SLICE: &[SeededBug] = &[
     SeededBug::ForgetsJoiningMembers,
     SeededBug::CommitsBelowMinIsr,
     SeededBug::CountsDivergingFollowers,
+    SeededBug::AcksJournalBeforeSync,
+    SeededBug::IgnoresSideChecksums,
+    SeededBug::AcksRaftWritesBeforeSync,
 ];

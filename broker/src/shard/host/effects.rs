@@ -104,7 +104,7 @@ impl Host {
         match self.log.append_run(batches, turn.wall_ms) {
             Ok(run) => {
                 for batch in &batches[..run.batches] {
-                    self.appended(turn, batch, run.appended(batch));
+                    self.appended(turn, run.appended(batch));
                 }
                 return run.batches;
             }
@@ -134,12 +134,13 @@ impl Host {
         turn.blame_later(self.partition, self.directory, error);
     }
 
-    fn appended(&mut self, turn: &mut Turn<'_>, batch: &Batch, appended: Appended) {
+    fn appended(&mut self, turn: &mut Turn<'_>, appended: Appended) {
         let Appended { base, end, bytes, segment, .. } = appended;
         if self.assign.config.is_synced() {
-            let epoch = batch.header().leader_epoch.unwrap_or(self.epoch());
             let body = EntryBody::Append { base_offset: base, end_offset: end, bytes, segment };
-            self.journal(turn, epoch, body);
+            // The epoch in which it is done, not that of the batch: a follower gets batches of older leaders, too, and what
+            // comes after a cut must not look as if it had come before.
+            self.journal(turn, self.epoch(), body);
             return;
         }
         let added = end.since(base);
@@ -189,7 +190,9 @@ impl Host {
         tracing::info!(partition = %self.partition, %offset, "beginning anew where the leader's log begins");
         match self.log.delete_all_and_start_at(offset, self.epoch()) {
             Ok(()) => {
+                // Until the journal says so, a restart takes the log for deleted, and offsets would be given out anew.
                 self.journal(turn, self.epoch(), EntryBody::StartOffset { to: offset });
+                self.settle(turn);
                 turn.settled_later(self.partition);
             }
             Err(error) => self.failed(turn, payload, &error),

@@ -234,6 +234,29 @@ fn files_are_used_again_only_when_their_segments_are_synced() {
     );
 }
 
+/// What a full file says of a log's end may be cut off, or be of a log that is gone, by the time its segments are synced.
+#[test]
+fn a_sync_that_a_cut_overtakes_tells_of_no_end_that_is_gone() {
+    for body in [EntryBody::Truncate { to: Offset::new(4) }, EntryBody::Delete] {
+        let storage = MemoryStorage::new();
+        let (file, other) = (segment(&storage, "slow-one"), segment(&storage, "b"));
+        let observed = Arc::new(Observed::default());
+        let journal = start_observed(&storage, tiny(), observed.clone());
+        journal.replay_done();
+        let paused = storage.pause_syncs("slow-one");
+        commit(&journal, vec![append(1, 0, vec![1; 10], &file)]).unwrap();
+        for i in 0..40 {
+            commit(&journal, vec![append(2, i * 1000, vec![2; 1000], &other)]).unwrap();
+        }
+        paused.wait_until_blocked();
+        commit(&journal, vec![entry(1, body)]).unwrap();
+        drop(paused);
+        journal.close().unwrap();
+        let synced = observed.synced.lock().unwrap().clone();
+        assert!(synced.iter().all(|(of, _)| *of == partition(2)) && !synced.is_empty(), "{synced:?}");
+    }
+}
+
 #[test]
 fn no_file_is_used_again_before_the_replay_is_done() {
     let storage = MemoryStorage::new();

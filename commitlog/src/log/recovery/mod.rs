@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 use vltava_model::epochs::LeaderEpochs;
+use vltava_model::seeded::{SeededBug, seeded};
 use vltava_model::{LeaderEpoch, Offset};
 
 use super::config::LogConfig;
@@ -27,13 +28,13 @@ use super::state_file::{self, LogState, Phase};
 use super::{leader_epoch_file, producer_snapshot};
 use crate::durability::RecoveredFrame;
 use inventory::Inventory;
-use walk::{Known, Walk};
+use walk::{Known, TornEnd, Walk};
 
 /// What is known from elsewhere when a log is opened.
 #[derive(Debug, Clone, Default)]
 pub struct RecoveryInput {
     /// Below this, all was synced, as the log said when asked last: 0 if it was never asked. `None` when that is not
-    /// known any more: then all is read, and only the last segment may have a torn end.
+    /// known any more: then all is read, and a torn end counts as damage, since it may have been synced.
     pub recovery_point: Option<Offset>,
     /// What the journal holds of this log, in order.
     pub frames: Vec<RecoveredFrame>,
@@ -129,6 +130,7 @@ pub(crate) fn recover(
     let mut state = state_file::read(home)?;
     let mut cuts = inventory.last_cuts(home)?.unwrap_or_default().merge(&state.cuts);
     let mut plan = Plan::of(&input.frames, &cuts).map_err(|_| frame_damage(home))?;
+    plan.batches.retain(|_| !seeded(SeededBug::IgnoresJournalFrames));
     let is_void = plan.is_deleted || state.phase == Phase::Emptying;
     if is_void {
         empty(home, &mut inventory, &mut state, plan.is_deleted)?;
@@ -156,6 +158,7 @@ pub(crate) fn recover(
     let known = Known {
         trusted: trusted.unwrap_or_default(),
         state: LogState { cuts: cuts.clone(), ..state.clone() },
+        torn_end: if input.recovery_point.is_none() && !is_void { TornEnd::IsDamage } else { TornEnd::IsCut },
         segment_bytes: config.segment_bytes,
         now_ms: input.now_ms,
     };
@@ -247,7 +250,9 @@ impl Saved {
             && let Some((snapshot, producers)) = newest_snapshot(home, inventory, limit)?
         {
             let scan_from = snapshot.max(log_start).min(limit);
-            epochs.truncate_to(scan_from);
+            if !seeded(SeededBug::TrustsOldEpochFile) {
+                epochs.truncate_to(scan_from);
+            }
             // Epochs that do not reach down to the start are not those of this log: ask the batches.
             if scan_from <= log_start || epochs.epoch_of(log_start).is_some() {
                 return Ok(Self { scan_from, epochs, producers, snapshot: Some(snapshot), at_end, on_disk });

@@ -53,8 +53,19 @@ pub(super) struct Known {
     pub(super) trusted: Offset,
     /// Where the log begins and was cut, as the state file is to say before a segment goes that may hold the note of it.
     pub(super) state: LogState,
+    /// What an end means behind which something stands that is no part of the log.
+    pub(super) torn_end: TornEnd,
     pub(super) segment_bytes: u32,
     pub(super) now_ms: i64,
+}
+
+/// See [`Known::torn_end`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum TornEnd {
+    /// A crash tore what had not been synced.
+    IsCut,
+    /// What was synced is not known any more, which no crash does: it may have been.
+    IsDamage,
 }
 
 /// A walk in progress.
@@ -261,6 +272,9 @@ impl Walk {
         }
         let has_more = |open: &Open| open.scanner.position() < open.scanner.file_len();
         if self.current.as_ref().is_some_and(has_more) || !self.ahead.is_empty() {
+            if self.known.torn_end == TornEnd::IsDamage && cut.is_none() {
+                return Err(end.into());
+            }
             tracing::warn!(log = %self.home.dir.display(), topic = %self.home.topic_name, %end, "cut a torn tail");
             self.report.cut = Some(end);
         }

@@ -8,8 +8,9 @@ use std::sync::Once;
 use tempfile::TempDir;
 use vltava_raft_store::{LogError, MetaLog, OpenError, SledLog};
 
+use super::script::{Account, Sizes, entry, step};
 use crate::count::{Counts, Outcome};
-use crate::script::{Account, Dice, Sizes, entry, step};
+use crate::dice::Dice;
 
 const CACHE: u64 = 8 << 20;
 const WITNESS: &str = "witness";

@@ -2,20 +2,7 @@
 
 use vltava_raft_store::{LogBounds, LogEntry, LogError, MetaLog, Position, VoteRecord, VoterId};
 
-/// A small deterministic generator (splitmix64).
-#[derive(Clone)]
-pub struct Dice(pub u64);
-
-impl Dice {
-    /// A number below `below`.
-    pub fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % below
-    }
-}
+use crate::dice::Dice;
 
 /// Everything that a log says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]

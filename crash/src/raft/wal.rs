@@ -8,8 +8,10 @@ use rand::rngs::StdRng;
 use vltava_raft_store::{MetaLog, OpenError, WalLog, WalOptions};
 use vltava_storage::{CrashMode, MemoryStorage, Storage};
 
+use super::script::{Account, Sizes, entry, step};
 use crate::count::{Counts, Outcome};
-use crate::script::{Account, Dice, Sizes, entry, step};
+use crate::dice::Dice;
+use crate::harm;
 
 const DIR: &str = "/raft";
 /// Some groups fit into a slot, some do not, and a few need a file of their own.
@@ -196,7 +198,8 @@ pub fn storm(seed: u64, states: u64) -> Counts {
             let mut rng = StdRng::seed_from_u64(dice.roll(u64::MAX));
             let mode = if dice.roll(4) == 0 { CrashMode::Reorder } else { CrashMode::Tear };
             let survivor = life.storage.at(operations).survivor(&mut rng, mode);
-            let found = open(&copy(&survivor), options).map_err(|e| e.to_string()).map(|log| account(&log));
+            let found =
+                open(&harm::copy(&survivor), options).map_err(|e| e.to_string()).map(|log| account(&log));
             let outcome = life.judge(operations, found);
             counts
                 .add(outcome, true, || format!("run {run}, life {number}, operation {operations}, {mode:?}"));
@@ -225,14 +228,6 @@ fn files(storage: &MemoryStorage) -> Vec<PathBuf> {
     names.into_iter().map(|name| wal.join(name)).chain([Path::new(DIR).join("wal.origin")]).collect()
 }
 
-fn length(storage: &MemoryStorage, path: &Path) -> u64 {
-    storage.open(path).and_then(|file| file.len()).expect("the file is there")
-}
-
-fn copy(storage: &MemoryStorage) -> MemoryStorage {
-    storage.survivor(&mut StdRng::seed_from_u64(0), CrashMode::Kill)
-}
-
 /// What a damaged log makes of itself. It must be all that was acknowledged, or a refusal.
 fn judge_damaged(storage: &MemoryStorage, options: WalOptions, acknowledged: &Account) -> Outcome {
     match open(storage, options) {
@@ -255,8 +250,8 @@ pub fn every_bit(seed: u64, stride: usize) -> Counts {
     ] {
         let (storage, acknowledged) = closed(seed, calls, options);
         for path in files(&storage) {
-            for bit in (0..length(&storage, &path) * 8).step_by(stride) {
-                let damaged = copy(&storage);
+            for bit in (0..harm::length(&storage, &path) * 8).step_by(stride) {
+                let damaged = harm::copy(&storage);
                 damaged.flip_bit(&path, bit / 8, (bit % 8) as u8);
                 let outcome = judge_damaged(&damaged, options, &acknowledged);
                 counts.add(outcome, false, || format!("{calls} calls, {} bit {bit}", path.display()));
@@ -288,68 +283,15 @@ pub fn damage(seed: u64, trials: u64, harms: Harms) -> Counts {
         }
         let (storage, acknowledged, options) =
             template.as_ref().expect("there is one from the first trial on");
-        let damaged = copy(storage);
-        let harm = match harms {
-            Harms::One => harm(&damaged, &mut dice),
-            Harms::ManyBits => (0..2 + dice.roll(16)).map(|_| flip(&damaged, &mut dice)).collect(),
+        let damaged = harm::copy(storage);
+        let done = match harms {
+            Harms::One => harm::one(&damaged, &files(&damaged), &mut dice),
+            Harms::ManyBits => {
+                (0..2 + dice.roll(16)).map(|_| harm::flip(&damaged, &files(&damaged), &mut dice)).collect()
+            }
         };
         let outcome = judge_damaged(&damaged, *options, acknowledged);
-        counts.add(outcome, false, || format!("trial {trial}: {harm}"));
+        counts.add(outcome, false, || format!("trial {trial}: {done}"));
     }
     counts
-}
-
-fn any_file(storage: &MemoryStorage, dice: &mut Dice) -> (PathBuf, u64) {
-    let files = files(storage);
-    let path = files[dice.roll(files.len() as u64) as usize].clone();
-    let length = length(storage, &path);
-    (path, length)
-}
-
-fn flip(storage: &MemoryStorage, dice: &mut Dice) -> String {
-    let (path, length) = any_file(storage, dice);
-    let bit = dice.roll(length * 8);
-    storage.flip_bit(&path, bit / 8, (bit % 8) as u8);
-    format!("bit {bit} of {} flipped; ", path.display())
-}
-
-/// Does one random harm; says which.
-fn harm(storage: &MemoryStorage, dice: &mut Dice) -> String {
-    let (path, length) = any_file(storage, dice);
-    let name = path.display().to_string();
-    let file = storage.open(&path).expect("it was listed");
-    let unit = [512, 4096][dice.roll(2) as usize];
-    let page = dice.roll(length.div_ceil(unit)) * unit;
-    let size = unit.min(length - page) as usize;
-    match dice.roll(10) {
-        0..3 => flip(storage, dice),
-        3..5 => {
-            file.write_at(page, &vec![0; size]).expect("memory takes every write");
-            format!("{size} bytes at {page} of {name} zeroed")
-        }
-        5..7 => {
-            // A write that went elsewhere, or did not happen: another place's bytes are here.
-            let (from, from_length) = any_file(storage, dice);
-            let start = dice.roll(from_length.div_ceil(unit)) * unit;
-            let mut bytes = vec![0; size.min((from_length - start) as usize)];
-            let from_file = storage.open(&from).expect("it was listed");
-            from_file.read_exact_at(start, &mut bytes).expect("it is that long");
-            file.write_at(page, &bytes).expect("memory takes every write");
-            format!("{} bytes at {page} of {name} are those at {start} of {}", bytes.len(), from.display())
-        }
-        7 => {
-            let bytes: Vec<u8> = (0..size).map(|_| dice.roll(256) as u8).collect();
-            file.write_at(page, &bytes).expect("memory takes every write");
-            format!("{size} bytes at {page} of {name} are any")
-        }
-        8 => {
-            let cut = dice.roll(length);
-            file.set_len(cut).expect("memory takes every length");
-            format!("{name} cut to {cut} bytes")
-        }
-        _ => {
-            storage.remove(&path).expect("it was listed");
-            format!("{name} removed")
-        }
-    }
 }
