@@ -619,7 +619,7 @@ impl Directories {
             "deleting partitions that were deleted or moved while this broker was away"
         );
         let this = self.clone();
-        let deleting = vltava_threads::offload(move || {
+        let deleting = vltava_threads::offload_waiting(move || {
             for (partition, id) in strays {
                 this.tell_journal_of_deletion(partition, id);
                 this.delete(partition);
