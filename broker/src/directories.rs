@@ -1,7 +1,7 @@
 //! This broker's log directories: opened, each with its journal; which partition lies where; what is known to be synced;
 //! and which of them have failed.
 //!
-//! Blocks; called from shard threads and at start and end.
+//! Blocks, except where it is `async`; called from shard threads and at start and end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -290,11 +290,22 @@ impl Directories {
     ///
     /// # Errors
     /// In words.
-    pub fn adopt(&self, cluster: ClusterId) -> Result<(), String> {
+    pub fn bind(&self, cluster: ClusterId) -> Result<(), String> {
         for directory in self.all.values() {
             lock(&directory.handle).bind(cluster).map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    /// The same beside the runtime: a shard may be deleting or creating something in a directory meanwhile, for as long as its
+    /// disk takes.
+    ///
+    /// # Errors
+    /// In words.
+    pub async fn adopt(self: &Arc<Self>, cluster: ClusterId) -> Result<(), String> {
+        let this = self.clone();
+        let binding = vltava_threads::offload_waiting(move || this.bind(cluster));
+        binding.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     /// Directories that work.

@@ -86,7 +86,7 @@ impl BrokerState {
     ///
     /// # Errors
     /// When the controller belongs to another cluster, or the identity can't be written: in words.
-    pub fn registered(&self, cluster: ClusterId, epoch: BrokerEpoch) -> Result<(), String> {
+    pub async fn registered(&self, cluster: ClusterId, epoch: BrokerEpoch) -> Result<(), String> {
         let known = *self.known_cluster.get_or_init(|| cluster);
         if known != cluster {
             return Err(format!(
@@ -94,7 +94,7 @@ impl BrokerState {
                  controller.quorum.voters and log.dirs"
             ));
         }
-        self.directories.adopt(cluster)?;
+        self.directories.adopt(cluster).await?;
         self.epoch.store(epoch.get(), Ordering::Release);
         Ok(())
     }

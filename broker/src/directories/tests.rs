@@ -303,3 +303,25 @@ fn an_empty_log_does_not_keep_lost_recovery_points_lost() {
     let of = |index| lock(&points.get(id).points).of(partition(index));
     assert_eq!((of(0), of(1)), (Some(Offset::new(3)), Some(Offset::ZERO)));
 }
+
+/// What a shard does to a directory takes as long as the disk takes; a registration comes from the runtime, which has to go on.
+#[tokio::test]
+async fn a_registration_does_not_hold_up_the_runtime_while_a_shard_uses_the_directory() {
+    let directories = Arc::new(open(&MemoryStorage::new()));
+    let id = directories.working()[0];
+    let (locked, is_locked) = tokio::sync::oneshot::channel();
+    let (tell, told) = std::sync::mpsc::channel();
+    let shard = directories.clone();
+    let shard = std::thread::spawn(move || {
+        let _handle = lock(&shard.get(id).handle);
+        locked.send(()).unwrap();
+        told.recv_timeout(Duration::from_secs(10))
+    });
+    is_locked.await.unwrap();
+    let registering = directories.clone();
+    let registering = tokio::spawn(async move { registering.adopt(ClusterId::new(5)).await });
+    tokio::task::yield_now().await;
+    tell.send(()).unwrap();
+    assert_eq!(registering.await.unwrap(), Ok(()));
+    assert_eq!(shard.join().unwrap(), Ok(()), "the runtime waited for the directory");
+}

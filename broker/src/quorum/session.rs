@@ -125,7 +125,7 @@ async fn session(
     let (mut inbound, registered) = tokio::time::timeout(OPEN_TIMEOUT, opening)
         .await
         .map_err(|_| Status::deadline_exceeded("the controller did not answer the registration"))??;
-    accept(state, &registered)?;
+    accept(state, &registered).await?;
     tracing::info!(controller = %located.node, broker_epoch = registered.broker_epoch, "registered");
     let target_high = MetadataOffset::new(registered.high_watermark);
     forward(feed, FeedEvent::Registered { high_watermark: target_high })?;
@@ -224,11 +224,12 @@ fn heartbeat(state: &BrokerState, control: &SessionControl) -> broker_message::M
     })
 }
 
-fn accept(state: &BrokerState, registered: &Registered) -> Result<(), Status> {
+async fn accept(state: &BrokerState, registered: &Registered) -> Result<(), Status> {
     let cluster = ClusterId::from_slice(&registered.cluster_id)
         .ok_or_else(|| Status::internal("the controller's cluster id is not 16 bytes long"))?;
     state
         .registered(cluster, BrokerEpoch::new(registered.broker_epoch))
+        .await
         .map_err(|error| status::status(ErrorCode::InconsistentClusterId, error))
 }
 

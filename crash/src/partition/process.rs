@@ -136,7 +136,7 @@ impl Process {
             min_free_bytes: 0,
         };
         let directories = Directories::open(&input).map_err(|error| error.to_string())?;
-        directories.adopt(CLUSTER)?;
+        directories.bind(CLUSTER)?;
         let directory = directories.working()[0];
         let mut process = Self {
             storage: storage.clone(),
