@@ -4,6 +4,7 @@
 //! hands the baton on to the next of its machine that may run, and the last one gives it back. Whether a waiting thread may go on is asked of the closure that it left, so nobody is
 //! resumed in vain. Which one of several may go first, and whether one is held back for a while, chance decides.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -323,44 +324,50 @@ pub fn next_deadline(host: HostId) -> Option<Millis> {
 }
 
 /// The main thread has to wait, in the middle of a task or of an inline read: what it waits for is hurried, since time
-/// can not pass.
+/// can not pass. All threads get their turns: one that wants to look at something every millisecond would else keep another that
+/// is at a slow sync from ever ending it.
 fn wait_on_main(ready: &(dyn Fn() -> bool + Sync)) -> Woken {
     let host = host::current();
+    let mut turns = BTreeMap::new();
     for hurried in 0.. {
         if ready() {
             break;
         }
         assert!(hurried < HURRIED_MAX, "the runtime of {host} waits for something that does not come");
-        let found = runnable(host);
-        if let Some((number, woken)) = found.first() {
-            resume(*number, *woken);
-            continue;
-        }
-        let Some(number) = soonest(host) else {
+        let next = fewest_turns(&turns, runnable(host)).or_else(|| {
+            let late = waiting_for_time(host).into_iter().map(|number| (number, Woken::TimedOut));
+            fewest_turns(&turns, late.collect())
+        });
+        let Some((number, woken)) = next else {
             if host::is_dying(host) {
                 return Woken::Dead;
             }
             panic!("the runtime of {host} waits for something that can not come");
         };
-        resume(number, Woken::TimedOut);
+        *turns.entry(number).or_default() += 1;
+        resume(number, woken);
     }
     Woken::Ready
 }
 
-/// The thread whose deadline comes first.
-fn soonest(host: HostId) -> Option<u64> {
+/// The thread that had the fewest turns so far; of several the first.
+fn fewest_turns(turns: &BTreeMap<u64, u32>, found: Vec<(u64, Woken)>) -> Option<(u64, Woken)> {
+    found.into_iter().min_by_key(|(number, _)| turns.get(number).copied().unwrap_or(0))
+}
+
+/// The threads that go on when enough time passes, the soonest first.
+fn waiting_for_time(host: HostId) -> Vec<u64> {
     let mut table = table();
-    table
-        .of(host)
-        .iter()
-        .filter_map(|record| match (&record.waits, record.held_until) {
-            (Waits::Not, _) => None,
-            (_, Some(until)) => Some((until, record.number)),
-            (Waits::For(_, Some(until)), None) => Some((*until, record.number)),
-            _ => None,
-        })
-        .min()
-        .map(|(_, number)| number)
+    let deadline = |record: &Record| match (&record.waits, record.held_until) {
+        (Waits::Not, _) => None,
+        (_, Some(until)) => Some(until),
+        (Waits::For(_, until), None) => *until,
+        (Waits::ToStart, None) => None,
+    };
+    let waiting = table.of(host).iter().filter_map(|record| Some((deadline(record)?, record.number)));
+    let mut waiting: Vec<_> = waiting.collect();
+    waiting.sort_unstable();
+    waiting.into_iter().map(|(_, number)| number).collect()
 }
 
 /// Unwinds every thread of a host.
@@ -394,4 +401,23 @@ pub fn resumed(host: HostId) -> u64 {
 /// Whether the caller is a thread that can wait for simulated time, and not the main one.
 pub fn is_thread() -> bool {
     ME.get() != MAIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hurried_thread_gets_its_turn() {
+        let mut turns = BTreeMap::new();
+        let mut resumed = Vec::new();
+        for _ in 0..4 {
+            // The first would always be the soonest again.
+            let (number, _) = fewest_turns(&turns, vec![(7, Woken::TimedOut), (3, Woken::TimedOut)]).unwrap();
+            *turns.entry(number).or_default() += 1;
+            resumed.push(number);
+        }
+        assert_eq!(resumed, [7, 3, 7, 3]);
+        assert_eq!(fewest_turns(&turns, Vec::new()), None);
+    }
 }
