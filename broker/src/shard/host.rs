@@ -221,6 +221,10 @@ impl Host {
             self.run(turn, effect, &mut payload);
         }
         turn.give_effects(effects);
+        if payload.carried == Carried::Failed {
+            // The machine believes more than was done. It is told right after this; until then nobody is to hear of it.
+            return;
+        }
         self.publish(turn);
         self.complete_deletions(turn);
     }
