@@ -54,6 +54,15 @@ pub enum StartError {
 /// Starts brokers.
 pub struct Broker;
 
+/// What became of a broker's leaderships when it was told to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HandOver {
+    /// The controller gave them, and its places in ISRs, to whoever could take them, and let it go.
+    Done,
+    /// No controller was there to ask, or none let it go in time: it stopped all the same.
+    NotDone,
+}
+
 /// A running broker.
 pub struct BrokerHandle {
     state: Arc<BrokerState>,
@@ -336,8 +345,8 @@ impl BrokerHandle {
     }
 
     /// Hands over leadership, then stops serving and closes everything.
-    pub async fn shutdown(mut self) {
-        self.hand_over().await;
+    pub async fn shutdown(mut self) -> HandOver {
+        let handed_over = self.hand_over().await;
         self.stop_listener.notify_one();
         self.state.followers.close();
         let drained = async { while self.tasks.len() > 7 && self.tasks.join_next().await.is_some() {} };
@@ -361,17 +370,20 @@ impl BrokerHandle {
         if let Err(error) = closing.await {
             tracing::error!(%error, "the directories did not close");
         }
+        handed_over
     }
 
-    async fn hand_over(&mut self) {
+    async fn hand_over(&mut self) -> HandOver {
         if !self.state.is_active() || self.state.link.node().is_none() {
-            return;
+            return HandOver::NotDone;
         }
         self.wants_shutdown.send_replace(true);
         let allowed = self.may_shut_down.wait_for(|allowed| *allowed);
         if tokio::time::timeout(self.state.options.shutdown_timeout, allowed).await.is_err() {
             tracing::warn!("the controller did not take over all leaderships in time: stopping all the same");
+            return HandOver::NotDone;
         }
+        HandOver::Done
     }
 }
 

@@ -30,5 +30,5 @@ pub mod shard;
 pub mod state;
 pub mod wake;
 
-pub use broker::{Broker, BrokerHandle, StartError};
+pub use broker::{Broker, BrokerHandle, HandOver, StartError};
 pub use options::{AdvertisedEndpoint, BrokerOptions, FatalHook, FatalReason};

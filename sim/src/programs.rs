@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use vltava_broker::{AdvertisedEndpoint, Broker, BrokerOptions};
+use vltava_broker::{AdvertisedEndpoint, Broker, BrokerOptions, HandOver};
 use vltava_controller::{ConfiguredVoter, Controller, ControllerOptions, ControllerSettings, Listen};
 use vltava_model::NodeId;
 use vltava_storage::FilePool;
@@ -28,6 +28,9 @@ pub const DATA: &str = "/data";
 
 /// What a process says that was told to end and did.
 pub const ENDED_IN_ORDER: &str = "ended in order";
+
+/// The same of a broker that the controller let go.
+pub const LET_GO: &str = "ended in order, as the controller allowed";
 
 /// How many controllers there are; their nodes are 1, 2, 3.
 pub const CONTROLLERS: u32 = 3;
@@ -165,8 +168,11 @@ fn broker(machine: &Machine, node: u32, window: Arc<Mutex<Window>>, stop: Arc<No
         };
         show(&window, |window| window.broker = Some(handle.state().clone()));
         stop.notified().await;
-        handle.shutdown().await;
+        let ended = match handle.shutdown().await {
+            HandOver::Done => LET_GO,
+            HandOver::NotDone => ENDED_IN_ORDER,
+        };
         show(&window, |window| window.broker = None);
-        host::die(host, ENDED_IN_ORDER.into());
+        host::die(host, ended.into());
     })
 }

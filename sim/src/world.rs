@@ -133,6 +133,9 @@ impl World {
             self.watch.look(machine)?;
             if let Some(why) = death {
                 trace::note("death", &[machine.id.0], format_args!("{}: {why}", machine.id));
+                if let (programs::LET_GO, Role::Broker(node)) = (why.as_str(), machine.role) {
+                    self.watch.left(NodeId::new(node))?;
+                }
                 let excuses = machine.excuses();
                 let rest = self.random.random_range(100..3000);
                 let end = match excuses.contains(&Excuse::DiskErrors) {
@@ -141,7 +144,8 @@ impl World {
                 };
                 machine.end(&mut self.random, end, Some(rest));
                 let (at, host) = (until, machine.id);
-                if why != programs::ENDED_IN_ORDER || !excuses.contains(&Excuse::Told) {
+                let in_order = [programs::ENDED_IN_ORDER, programs::LET_GO].contains(&why.as_str());
+                if !in_order || !excuses.contains(&Excuse::Told) {
                     self.deaths.push(Death { at, host, why, excuses });
                 }
             }

@@ -239,7 +239,9 @@ impl NodeHandle {
         self.components.iter().for_each(|component| component.not_ready("stopping"));
         let Some(broker) = self.broker.take() else { return };
         let limit = self.hand_over_limit + CLOSE_BROKER;
-        Stages::new().then("handing over and closing the broker", limit, broker.shutdown()).run().await;
+        // Whether all was handed over was logged; it ends either way.
+        let close = async move { _ = broker.shutdown().await };
+        Stages::new().then("handing over and closing the broker", limit, close).run().await;
     }
 
     /// Stops it: the broker, then the controller, then HTTP.

@@ -152,6 +152,14 @@ impl Watch {
         self.images.newest()
     }
 
+    /// A broker has ended that was let go by the controller.
+    ///
+    /// # Errors
+    /// What it still has.
+    pub fn left(&self, node: NodeId) -> Verdict {
+        partitions::are_without(self.images.newest(), node)
+    }
+
     /// Another disk was put in the place of a broker's: what the old one kept does not count.
     pub fn forget_disk(&mut self, node: NodeId) {
         self.replicas.forget_disk(node);

@@ -1,13 +1,29 @@
 //! I3, I29: a partition has one leader in a leader epoch and one state in a partition epoch; neither ever goes back, and each
-//! change of the metadata raises them by one at most. The leader is in sync, or eligible.
+//! change of the metadata raises them by one at most. The leader is in sync, or eligible. I34: a broker that the controller let
+//! go leads nothing and is in no ISR.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vltava_metadata::{Change, Delta, LeaderRecovery, PartitionImage};
+use vltava_metadata::{Change, Delta, Image, LeaderRecovery, PartitionImage};
 use vltava_model::{LeaderEpoch, NodeId, PartitionEpoch, TopicPartition};
 
 use super::Verdict;
+
+/// Whether a broker that has been let go left nothing behind that needs it.
+pub fn are_without(image: &Image, node: NodeId) -> Verdict {
+    image.partitions().try_for_each(|(of, known)| is_without(of, known, node))
+}
+
+fn is_without(of: TopicPartition, known: &PartitionImage, node: NodeId) -> Verdict {
+    if known.leader == Some(node) {
+        return Err(format!("I34: broker {node} was let go and still leads {of}: {known:?}"));
+    }
+    if known.isr.contains(&node) {
+        return Err(format!("I34: broker {node} was let go and is still in the ISR of {of}: {known:?}"));
+    }
+    Ok(())
+}
 
 /// See the module.
 #[derive(Default)]
@@ -114,6 +130,15 @@ mod tests {
         partitions.leads(OF, LeaderEpoch::new(6), NodeId::new(2)).unwrap();
         told(partitions.state(OF, &state(1, 6, 10)), "I3");
         told(partitions.state(OF, &state(3, 7, 11)), "neither in sync");
+    }
+
+    #[test]
+    fn a_broker_that_was_let_go_and_still_counts_is_told() {
+        let is_without = |state: &PartitionImage, node| is_without(OF, state, NodeId::new(node));
+        let led = state(1, 5, 9);
+        told(is_without(&led, 1), "still leads");
+        told(is_without(&led, 2), "in the ISR");
+        is_without(&led, 3).unwrap();
     }
 
     #[test]
