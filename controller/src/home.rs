@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use openraft::Vote;
 use openraft::storage::RaftLogStorage;
 use rand::RngExt;
 use vltava_model::{DirectoryId, NodeId};
@@ -99,6 +100,11 @@ pub(crate) async fn open(place: Place, feed_bytes: usize) -> Result<Home, StartE
             Identity::create(storage, &directory, node, id)?
         }
     };
+    if empty {
+        // The directory is marked as used before the first true vote or entry is written. A crash between the two must not look
+        // like a log that is gone: so no log of a directory that may be used is empty. As a vote this one means none.
+        opened.log.save_vote(&Vote::default()).await.map_err(|error| StartError::Raft(error.to_string()))?;
+    }
     Ok(Home { opened, identity, published, feed })
 }
 
@@ -122,5 +128,43 @@ pub(crate) fn before_first_write(
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use vltava_storage::{CrashMode, MemoryStorage};
+
+    use super::*;
+
+    async fn start(storage: &MemoryStorage) -> Result<Home, StartError> {
+        let place = Place {
+            storage: Arc::new(storage.clone()),
+            directory: PathBuf::from("/metadata"),
+            engine: Some("wal".parse().unwrap()),
+            node: NodeId::new(1),
+        };
+        open(place, 1 << 16).await
+    }
+
+    /// Power fails after the directory was marked as used and before the first vote or entry is there: nothing was promised yet.
+    #[tokio::test]
+    async fn a_crash_before_the_first_write_does_not_look_like_a_log_that_is_gone() {
+        let storage = MemoryStorage::new();
+        let mut home = start(&storage).await.unwrap_or_else(|error| panic!("{error}"));
+        home.identity.mark_used().unwrap();
+        let left = storage.survivor(&mut StdRng::seed_from_u64(1), CrashMode::LoseUnsynced);
+        let again = start(&left).await.unwrap_or_else(|error| panic!("{error}"));
+        assert!(again.identity.used);
+        let lost = storage.survivor(&mut StdRng::seed_from_u64(1), CrashMode::LoseUnsynced);
+        for name in lost.list("/metadata".as_ref()).unwrap() {
+            if name.starts_with("wal") {
+                let path = PathBuf::from("/metadata").join(name);
+                lost.remove_dir_all(&path).or_else(|_| lost.remove(&path)).unwrap();
+            }
+        }
+        assert!(start(&lost).await.is_err(), "a log that is gone is told");
     }
 }
