@@ -9,8 +9,8 @@ use vltava_tests::{Cluster, ClusterOptions, wait};
 use crate::support::{RECOVERY, conclude, create, progress};
 
 const TOPIC: &str = "descriptors";
-const PARTITIONS: u32 = 200;
-const OPEN_FILES: u32 = 300;
+const PARTITIONS: u32 = 100;
+const OPEN_FILES: u32 = 240;
 /// More connections than such a node takes, and no more than the system lets wait.
 const CROWD: usize = 100;
 
@@ -35,7 +35,7 @@ fn assert_nothing_failed(cluster: &mut Cluster) {
     }
 }
 
-/// Each node has 400 files to write and 300 descriptors for everything. Then clients take all the connections that there
+/// Each node has 200 files to write and 240 descriptors for everything, some 80 of them for files of logs. Then clients take all the connections that there
 /// are, and more; then all nodes are killed.
 #[test]
 fn more_partitions_are_written_than_files_can_be_open() {
