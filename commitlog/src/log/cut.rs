@@ -205,6 +205,8 @@ impl Log {
         self.epochs.truncate_to(Offset::ZERO);
         self.producers = Producers::new();
         self.recovery_point = offset;
+        // Those of records that are gone must not be held against what comes.
+        self.save_epochs(Offset::MAX)?;
         self.state.phase = Phase::Normal;
         Ok(state_file::write(&self.home, &self.state)?)
     }

@@ -296,7 +296,7 @@ impl Log {
     }
 
     /// Saves the epochs, unless what is saved says the same about everything below `to`.
-    fn save_epochs(&mut self, to: Offset) -> Result<(), LogError> {
+    pub(super) fn save_epochs(&mut self, to: Offset) -> Result<(), LogError> {
         let (mut saved, mut epochs) = (self.saved_epochs.clone(), self.epochs.clone());
         saved.advance_start(self.state.log_start);
         saved.truncate_to(to);

@@ -75,6 +75,8 @@ enum Flush {
 
 struct Replica {
     flush: Flush,
+    /// The leader epoch of the last record that was deleted: what is committed later has none before it.
+    deleted_in: u32,
     sequences: BTreeMap<u64, u32>,
 }
 
@@ -189,7 +191,7 @@ impl<'a> Worker<'a> {
 
     fn host(&mut self, partition: TopicPartition) {
         let flush = if self.dice.percent(25) { Flush::PageCache } else { Flush::Journal };
-        self.replicas.insert(partition, Replica { flush, sequences: BTreeMap::new() });
+        self.replicas.insert(partition, Replica { flush, deleted_in: 0, sequences: BTreeMap::new() });
     }
 
     fn now(&self) -> usize {

@@ -185,7 +185,11 @@ impl Follower {
 
     /// The log as it is after a power cut at this moment.
     fn after_power_cut(&self) -> Log {
-        let directories = open(&self.survivor(CrashMode::LoseUnsynced));
+        self.after(CrashMode::LoseUnsynced)
+    }
+
+    fn after(&self, mode: CrashMode) -> Log {
+        let directories = open(&self.survivor(mode));
         let id = directories.place(partition(), None).unwrap();
         directories.open_log(id, partition(), "t", (LogConfig::default(), Scan::Needed), 5).unwrap()
     }
@@ -242,7 +246,7 @@ fn a_cut_of_a_topic_left_to_the_page_cache_is_remembered_until_recovery_points_k
         follower.get(end - 2..end, 2);
         follower.wait_until_durable(end);
     }
-    assert_eq!(follower.after_power_cut().log_end(), Offset::new(8));
+    assert_eq!(follower.after(CrashMode::Kill).log_end(), Offset::new(8));
 }
 
 #[test]

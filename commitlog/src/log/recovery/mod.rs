@@ -211,6 +211,10 @@ fn empty(
     is_deleted: bool,
 ) -> Result<(), RecoveryError> {
     inventory.remove_all(home)?;
+    // Those of records that are gone must not be held against what comes.
+    if leader_epoch_file::read(home)?.is_some_and(|saved| !saved.entries().is_empty()) {
+        leader_epoch_file::write(home, &LeaderEpochs::new())?;
+    }
     if is_deleted {
         *state = LogState::default();
     }

@@ -332,6 +332,23 @@ fn a_log_can_be_emptied_and_begin_elsewhere() {
 }
 
 #[test]
+fn epochs_of_before_a_log_was_emptied_are_not_believed_after_a_crash() {
+    let storage = MemoryStorage::new();
+    let mut log = open(&storage);
+    fill(&mut log, 20, 60);
+    sync(&mut log);
+    log.delete_all_and_start_at(at(500), LeaderEpoch::new(70)).unwrap();
+    sync(&mut log);
+    let claimed = log.recovery_point();
+    fill(&mut log, 3, 49);
+    drop(log);
+    let input = RecoveryInput { recovery_point: Some(claimed), now_ms: 1, ..RecoveryInput::default() };
+    let log = open_with(&storage, small(), input);
+    assert_eq!((log.log_start(), log.log_end()), (at(500), at(509)));
+    assert_eq!(log.epochs().entries(), [(LeaderEpoch::new(49), at(500))]);
+}
+
+#[test]
 fn a_full_disk_refuses_and_recovers() {
     let storage = MemoryStorage::new();
     let mut log = open(&storage);

@@ -72,6 +72,7 @@ impl Worker<'_> {
     pub(super) fn replicate(&mut self, of: TopicPartition) {
         for _ in 0..1 + self.dice.roll(3) {
             let latest = self.process.logs[&of].epochs().latest().map_or(0, |epoch| epoch.get());
+            let latest = latest.max(self.replicas[&of].deleted_in);
             let epoch = latest + self.dice.roll(u64::from(self.life.epoch - latest) + 1) as u32;
             let batch = self.batch(of, LeaderEpoch::new(epoch));
             self.note(format!("{} gets {} of epoch {epoch}", short(of), batch.header().base_offset));
@@ -125,6 +126,7 @@ impl Worker<'_> {
         let offset = if self.dice.percent(70) { end + self.dice.roll(20) } else { self.dice.roll(end + 1) };
         let epoch = self.elect();
         self.note(format!("{} begins anew at {offset} in {epoch}", short(of)));
+        self.replicas.get_mut(&of).expect("it is served").deleted_in = 0;
         self.settle();
         let issued = self.now();
         // What the journal says comes first.
@@ -147,7 +149,12 @@ impl Worker<'_> {
     fn moved_start(&mut self, of: TopicPartition, issued: usize) {
         let now = self.now();
         let to = self.process.logs[&of].log_start();
-        let after = self.content(of).from(to.get());
+        let before = self.content(of);
+        let gone = before.batches.iter().map(Batch::header).filter(|header| header.base_offset < to);
+        let newest = gone.filter_map(|header| header.leader_epoch).map(|epoch| epoch.get()).max();
+        let replica = self.replicas.get_mut(&of).expect("it is served");
+        replica.deleted_in = newest.unwrap_or_default().max(replica.deleted_in);
+        let after = before.from(to.get());
         let history = self.history(of);
         history.begin(after, Change::Grew, issued);
         history.done(now);
@@ -245,6 +252,6 @@ impl Worker<'_> {
         self.history(of).done(now);
         self.history(of).ack().give(now);
         let sequences = Default::default();
-        self.replicas.insert(of, Replica { flush: Flush::Journal, sequences });
+        self.replicas.insert(of, Replica { flush: Flush::Journal, deleted_in: 0, sequences });
     }
 }
