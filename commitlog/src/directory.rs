@@ -254,6 +254,9 @@ fn take_clean_mark(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Broke
         }
     };
     if !seeded(SeededBug::KeepsCleanMark) {
+        // Also where there is none: it may be gone in the page cache alone, after a sync of the directory that failed, and
+        // the next sync would find nothing to write.
+        storage.create(&path)?;
         remove_checkpoint(storage, &path)?;
     }
     Ok(epoch)

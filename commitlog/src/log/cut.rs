@@ -63,6 +63,13 @@ impl Log {
         let batches = segment.ordinal_of(offset)?;
         self.cut_count += 1;
         self.advances_since_cut = 0;
+        if view.segments[at + 1..].iter().any(|gone| gone.is_on_disk()) {
+            // As long as one of them is there, a start looks for the note there.
+            let mut cuts = self.cuts.clone();
+            cuts.push(Cut { at: segment.end_after(batches)?, epoch });
+            self.state.cuts = cuts;
+            state_file::write(&self.home, &self.state)?;
+        }
         let gate = self.shared.gate.write().unwrap_or_else(PoisonError::into_inner);
         let end = segment.truncate(batches, &mut self.cuts, epoch, now_ms)?;
         let kept = view.segments[..=at].to_vec();

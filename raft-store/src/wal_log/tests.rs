@@ -1,5 +1,7 @@
 //! The log against a plain twin and against sled's, across files, and against what stops and damage leave.
 
+mod resync;
+
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -194,6 +196,12 @@ fn the_first_failed_write_or_sync_is_final_and_costs_nothing_acknowledged() {
             partly.append(&[stored(1, next, 900)]).unwrap();
             let legal = [account(&twin), account(&partly), account(&tried)];
             assert!(legal.contains(&found), "{at:?} {after}: {:?}", found.0);
+            let reported = storage.survivor(&mut StdRng::seed_from_u64(after), CrashMode::LoseUnsynced);
+            assert_eq!(
+                account(&open_in(&reported)),
+                found,
+                "{at:?} {after}: what it reports right away is durable"
+            );
             log.save_vote(vote(9)).unwrap();
             let written = account(&log);
             drop(log);

@@ -28,7 +28,7 @@ use super::state_file::{self, LogState, Phase};
 use super::{leader_epoch_file, producer_snapshot};
 use crate::durability::RecoveredFrame;
 use inventory::Inventory;
-use walk::{Known, TornEnd, Walk};
+use walk::{Known, Proven, TornEnd, Walk};
 
 /// What is known from elsewhere when a log is opened.
 #[derive(Debug, Clone, Default)]
@@ -154,9 +154,14 @@ pub(crate) fn recover(
     let recovery_point = recovery_point.map(|point| plan.cut.map_or(point, |cut| point.min(cut.at)));
     // Where nobody knows, sealed segments count as synced: what is damaged in them must not be cut away in silence.
     let trusted = recovery_point.or(inventory.bases.last().copied()).max(plan.durable);
+    let proven = match input.clean && input.frames.is_empty() {
+        true => Proven::All,
+        false => Proven::Below(recovery_point.max(plan.durable).unwrap_or_default()),
+    };
     let saved = Saved::load(home, &inventory, state.log_start, (recovery_point, input.scan), &plan)?;
     let known = Known {
         trusted: trusted.unwrap_or_default(),
+        proven,
         state: LogState { cuts: cuts.clone(), ..state.clone() },
         torn_end: if input.recovery_point.is_none() && !is_void { TornEnd::IsDamage } else { TornEnd::IsCut },
         segment_bytes: config.segment_bytes,

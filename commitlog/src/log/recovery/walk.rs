@@ -12,7 +12,6 @@ use vltava_model::epochs::LeaderEpochs;
 
 use super::{RecoveryError, RecoveryReport, log_file, remove_segment};
 use crate::log::check::{self, CheckEntry, CheckSeed, ENTRY_BYTES};
-use crate::log::cuts::Cuts;
 use crate::log::damage::{Damage, SegmentError};
 use crate::log::error::too_new;
 use crate::log::home::{FileKind, Home};
@@ -34,11 +33,14 @@ struct Open {
     entries: Vec<CheckEntry>,
     /// What it says, from the same batch on.
     on_disk: Vec<u8>,
+    /// What stands in front of its entries.
+    head: Vec<u8>,
     created_ms: Option<i64>,
     /// Whether the batches differ from what was found.
     was_changed: bool,
-    /// Whether the side file is to be written even if it says what it should.
-    rewrite_entries: bool,
+    /// Whether bytes of it were written that it may have shown already: then the side file, and both lengths, are to be
+    /// written even if they say what they should.
+    was_rewritten: bool,
 }
 
 enum Found {
@@ -51,6 +53,9 @@ enum Found {
 pub(super) struct Known {
     /// Below this, everything must be there.
     pub(super) trusted: Offset,
+    /// What a sync that succeeded is known to have made durable. Everything else may be in the page cache alone, also where
+    /// it is counted as synced for want of knowledge.
+    pub(super) proven: Proven,
     /// Where the log begins and was cut, as the state file is to say before a segment goes that may hold the note of it.
     pub(super) state: LogState,
     /// What an end means behind which something stands that is no part of the log.
@@ -66,6 +71,25 @@ pub(super) enum TornEnd {
     IsCut,
     /// What was synced is not known any more, which no crash does: it may have been.
     IsDamage,
+}
+
+/// What is proven to be on stable storage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Proven {
+    /// All of it: the log was closed cleanly.
+    All,
+    /// What lies below.
+    Below(Offset),
+}
+
+impl Proven {
+    /// Whether everything below `end` is.
+    fn covers(self, end: Offset) -> bool {
+        match self {
+            Self::All => true,
+            Self::Below(proven) => end <= proven,
+        }
+    }
 }
 
 /// A walk in progress.
@@ -175,12 +199,13 @@ impl Walk {
 
     fn open(&self, base: Offset) -> Result<Open, RecoveryError> {
         let files = SegmentFiles::open_or_create(&self.home, base)?;
-        let mut header = [0u8; check::HEADER_BYTES];
-        let read = files.check.read_at(0, &mut header)?;
-        if let Some(version) = check::newer_version(&header[..read]) {
+        let mut head = vec![0u8; check::ENTRIES_AT as usize];
+        let read = files.check.read_at(0, &mut head)?;
+        head.truncate(read);
+        if let Some(version) = check::newer_version(&head) {
             return Err(too_new(&self.home.path(base, FileKind::Check), version).into());
         }
-        let created_ms = check::decode_header(&header[..read], self.home.partition, base);
+        let created_ms = check::decode_header(&head, self.home.partition, base);
         let scanner = Scanner::new(files.log.clone(), 0)?;
         let seed = CheckSeed::new(self.home.partition, base);
         let (entries, on_disk) = (Vec::new(), Vec::new());
@@ -192,9 +217,10 @@ impl Walk {
             before: 0,
             entries,
             on_disk,
+            head,
             created_ms,
             was_changed: false,
-            rewrite_entries: false,
+            was_rewritten: false,
         })
     }
 
@@ -221,7 +247,7 @@ impl Walk {
             }
             while self.next < base {
                 match self.look(base)? {
-                    Found::Batch(found) => self.accept(found)?,
+                    Found::Batch(found) => self.keep(found)?,
                     Found::Nothing(_)
                         if self.next < self.known.state.log_start && base <= self.known.state.log_start =>
                     {
@@ -258,7 +284,7 @@ impl Walk {
     pub(super) fn finish(mut self, cut: Option<Offset>) -> Result<Outcome, RecoveryError> {
         let end = loop {
             match self.look(cut.unwrap_or(Offset::MAX))? {
-                Found::Batch(batch) => self.accept(batch)?,
+                Found::Batch(batch) => self.keep(batch)?,
                 Found::Nothing(damage) => break damage,
             }
         };
@@ -328,6 +354,18 @@ impl Walk {
         )
     }
 
+    /// Passes a batch that was found at the cursor. Unless a sync is known to have made it durable it is written once more:
+    /// after one that failed, the page cache shows what the disk has not, and calls it clean.
+    fn keep(&mut self, batch: Batch) -> Result<(), RecoveryError> {
+        if let Some(open) = &mut self.current
+            && !self.known.proven.covers(batch.header().end_offset())
+        {
+            open.files.log.write_at(open.scanner.position(), batch.bytes())?;
+            open.was_rewritten = true;
+        }
+        self.accept(batch)
+    }
+
     /// Passes a batch that is, or now is, at the cursor.
     fn accept(&mut self, batch: Batch) -> Result<(), RecoveryError> {
         let header = batch.header();
@@ -371,14 +409,14 @@ impl Walk {
             }
             self.report.rewritten_bytes += bytes.len() as u64;
         }
-        let Some(open) = &mut self.current else { unreachable!("it was there, or was just opened") };
-        if !is_there || end > self.known.trusted {
-            // Even if it is there: after a sync that failed, the cache may show what the disk has not.
-            open.files.log.write_at(open.scanner.position(), &bytes)?;
-            open.scanner.was_written(bytes.len() as u64);
-            open.rewrite_entries = true;
-            open.was_changed |= !is_there;
+        if is_there {
+            return self.keep(batch);
         }
+        let Some(open) = &mut self.current else { unreachable!("it was just opened") };
+        open.files.log.write_at(open.scanner.position(), &bytes)?;
+        open.scanner.was_written(bytes.len() as u64);
+        open.was_rewritten = true;
+        open.was_changed = true;
         self.accept(batch)
     }
 
@@ -413,7 +451,7 @@ impl Walk {
         let Some(open) = self.current.take() else { return Ok(()) };
         let bytes = open.scanner.position();
         let batches = open.before + open.entries.len() as u32;
-        let was_changed = open.settle(batches, self.known.now_ms, &self.known.state.cuts)?;
+        let was_changed = open.settle(batches, &self.known)?;
         let known = (open.before == 0)
             .then(|| open.entries.iter().map(|entry| entry.max_timestamp).fold(-1, i64::max));
         let extent = Extent {
@@ -468,28 +506,41 @@ impl Open {
         }
     }
 
+    /// Whether the note of cuts in front of the side file may be in the page cache alone: for as long as it matters.
+    fn has_unproven_note(&self, proven: Proven) -> bool {
+        let note = self.head.get(check::HEADER_BYTES..).unwrap_or_default();
+        let cuts = check::decode_cuts(self.seed, note);
+        proven != Proven::All && cuts.is_some_and(|cuts| !cuts.is_empty())
+    }
+
     /// Makes both files say what was found, and nothing else, durably; tells whether they did not. What was cut off must
     /// not come back behind what is appended elsewhere.
-    fn settle(&self, batches: u32, now_ms: i64, cuts: &Cuts) -> io::Result<bool> {
+    fn settle(&self, batches: u32, known: &Known) -> io::Result<bool> {
+        let end = self.scanner.position();
         let mut was_changed = self.was_changed;
-        if self.scanner.position() < self.scanner.file_len() {
-            self.files.log.set_len(self.scanner.position())?;
-            was_changed = true;
+        let has_unproven_note = self.has_unproven_note(known.proven);
+        let is_unproven = self.was_rewritten || has_unproven_note;
+        let is_longer = end < self.scanner.file_len();
+        if is_longer || is_unproven {
+            self.files.log.set_len(end)?;
+            was_changed |= is_longer;
         }
         if self.created_ms.is_none() {
-            self.files.write_header(self.base, now_ms, cuts)?;
+            self.files.write_header(self.base, known.now_ms, &known.state.cuts)?;
             was_changed = true;
+        } else if is_unproven {
+            self.files.check.write_at(0, &self.head)?;
         }
         let mut bytes = Vec::with_capacity(self.entries.len() * ENTRY_BYTES);
         for (at, entry) in self.entries.iter().enumerate() {
             bytes.extend_from_slice(&entry.encode(self.seed, self.before + at as u32));
         }
-        if self.on_disk != bytes || self.rewrite_entries {
+        if self.on_disk != bytes || is_unproven {
             was_changed |= self.on_disk != bytes;
             self.files.check.write_at(check::entry_position(self.before), &bytes)?;
             self.files.check.set_len(check::entry_position(batches))?;
         }
-        if was_changed {
+        if was_changed || has_unproven_note {
             self.files.sync_data()?;
         }
         Ok(was_changed)

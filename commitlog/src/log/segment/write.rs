@@ -102,10 +102,7 @@ impl Segment {
             all if all == extent.batches => extent.bytes,
             _ => self.read_entry(&files, batches)?.position,
         };
-        let end = match batches.checked_sub(1) {
-            Some(last) => self.end_of(&self.read_entry(&files, last)?),
-            None => self.base,
-        };
+        let end = self.end_after(batches)?;
         self.remove_indexes()?;
         cuts.push(Cut { at: end, epoch });
         self.note_cuts(cuts)?;
@@ -122,6 +119,15 @@ impl Segment {
             on_disk: true,
         };
         Ok(end)
+    }
+
+    /// Where the log would end behind the segment's first `batches` batches.
+    pub(crate) fn end_after(&self, batches: u32) -> Result<Offset, SegmentError> {
+        let files = self.files()?;
+        match batches.checked_sub(1) {
+            Some(last) => Ok(self.end_of(&self.read_entry(&files, last)?)),
+            None => Ok(self.base),
+        }
     }
 
     /// Writes, without syncing, where the log was cut lately.

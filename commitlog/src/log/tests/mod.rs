@@ -3,4 +3,5 @@
 mod basics;
 mod damage;
 mod model;
+mod resync;
 mod stress;
