@@ -74,8 +74,8 @@ async fn look_for_the_vanished(tenure: &Arc<Tenure>) {
     }
 }
 
-async fn nothing_listens(address: (String, u16)) -> bool {
-    let connected = tokio::time::timeout(KNOCK, tokio::net::TcpStream::connect(address)).await;
+async fn nothing_listens((host, port): (String, u16)) -> bool {
+    let connected = tokio::time::timeout(KNOCK, vltava_transport::knock(&host, port)).await;
     matches!(connected, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 

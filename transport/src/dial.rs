@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tonic::codegen::{Service, http::Uri};
 use tonic::transport::{Channel, Endpoint};
 
@@ -42,6 +43,17 @@ pub fn connect_lazy(endpoint: &Endpoint) -> Channel {
     endpoint.connect_with_connector_lazy(Connector)
 }
 
+/// Connects to `host` at `port` and lets go at once: whether anybody listens there.
+///
+/// # Errors
+/// As the system has it: [`io::ErrorKind::ConnectionRefused`] when nobody does.
+pub async fn knock(host: &str, port: u16) -> io::Result<()> {
+    match NETWORK.get() {
+        Some(network) => network.dial(&format!("{host}:{port}")).await.map(drop),
+        None => TcpStream::connect((host, port)).await.map(drop),
+    }
+}
+
 /// Asks the installed network for each connection.
 struct Connector;
 
@@ -60,5 +72,22 @@ impl Service<Uri> for Connector {
             _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("'{address}' names no host"))),
         };
         Box::pin(async move { Ok(TokioIo::new(dialing?.await?)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_knock_says_whether_anybody_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        knock("127.0.0.1", port).await.unwrap();
+        drop(listener);
+        let refused = knock("127.0.0.1", port).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -6,7 +6,7 @@
 mod dial;
 mod listen;
 
-pub use dial::{Dialing, Network, connect_lazy, install};
+pub use dial::{Dialing, Network, connect_lazy, install, knock};
 pub use listen::{Accept, Connection, Incoming, Listener};
 
 use tokio::io::{AsyncRead, AsyncWrite};
