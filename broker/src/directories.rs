@@ -4,7 +4,7 @@
 //! Blocks, except where it is `async`; called from shard threads and at start and end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,24 +12,20 @@ use tokio::sync::watch;
 use vltava_commitlog::directory::{DirectoryError, LogDirectory};
 use vltava_commitlog::durability::{
     EntryBody, Journal, JournalEntry, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions,
-    RecoverError, RecoveredBody, RecoveredFrame,
+    RecoverError, RecoveredBody, RecoveredFrame, SubmitError,
 };
 use vltava_commitlog::log::{
     Log, LogConfig, LogPlace, NewerFormat, RecoveryError, RecoveryInput, Scan, TailBudget, keep_frames,
 };
 use vltava_metadata::Image;
 use vltava_model::seeded::{SeededBug, seeded};
-use vltava_model::{
-    BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
-};
-use vltava_storage::checkpoint::{CheckpointKind, read_checkpoint, write_checkpoint};
+use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, TopicPartition};
 use vltava_storage::{FilePool, FilePoolMetrics, Storage};
 use vltava_threads::{Bell, lock, queue};
 
-const POINTS: &str = "recovery-point-offset-checkpoint";
-const POINTS_KIND: CheckpointKind = CheckpointKind(*b"rcvp");
-const POINTS_VERSION: u16 = 1;
-const POINT_BYTES: usize = 28;
+mod points;
+
+use points::{Points, Source};
 
 /// How long a look at a disk's free space is good for.
 const SPACE_FRESH: Duration = Duration::from_millis(200);
@@ -109,30 +105,6 @@ impl JournalObserver for Observer {
     fn failed(&self, error: &JournalError) {
         tracing::error!(directory = %self.directory, %error, "the journal failed: the log directory is offline");
         self.failed.send_if_modified(|failed| failed.insert(self.directory));
-    }
-}
-
-/// Up to where logs are known to be synced in their segments.
-struct Points {
-    known: BTreeMap<TopicPartition, Offset>,
-    /// Whether the file could be read: if so, a log that it lacks was never synced.
-    source: Source,
-}
-
-/// Where [`Points`] come from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Read,
-    Lost,
-}
-
-impl Points {
-    fn of(&self, partition: TopicPartition) -> Option<Offset> {
-        match (self.known.get(&partition), self.source) {
-            (Some(point), _) => Some(*point),
-            (None, Source::Read) => Some(Offset::ZERO),
-            (None, Source::Lost) => None,
-        }
     }
 }
 
@@ -252,7 +224,7 @@ impl Directories {
         lock(&self.placed).extend(partitions.into_iter().map(|partition| (partition, id)));
         lock(&self.frames).extend(frames);
         let directory = Directory {
-            points: Mutex::new(read_points(&**storage, &path)),
+            points: Mutex::new(Points::read(&**storage, &path)),
             path,
             storage: storage.clone(),
             clean: handle.left_cleanly(),
@@ -442,7 +414,7 @@ impl Directories {
         if points.source == Source::Lost {
             return Ok(());
         }
-        write_points(&*directory.storage, &directory.path, &points.known)
+        points.write(&*directory.storage, &directory.path)
     }
 
     /// Keeps what the journal has of a replica that can't be opened, for when it can: the journal forgets it. Where that can't be
@@ -504,14 +476,7 @@ impl Directories {
     /// [`BeginAnewError`].
     pub fn begin_anew(&self, id: DirectoryId, partition: TopicPartition) -> Result<(), BeginAnewError> {
         let journal = self.journal(id).ok_or(BeginAnewError::Journal)?;
-        let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body: EntryBody::Delete };
-        let (done, finished) = queue::bounded(&Bell::new(), 1);
-        let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
-        told.map_err(|_| BeginAnewError::Journal)?;
-        let deleted = finished.recv().is_ok_and(|result| result.is_ok());
-        if !deleted {
-            return Err(BeginAnewError::Journal);
-        }
+        tell_of_deletion(&journal, partition).map_err(|_| BeginAnewError::Journal)?;
         lock(&self.frames).remove(&partition);
         self.forget_synced(partition);
         let directory = self.get(id);
@@ -519,7 +484,7 @@ impl Directories {
         // A claim about the log that is gone would make the next start miss what it was about.
         let mut points = lock(&directory.points);
         if let Some(claim) = points.known.remove(&partition)
-            && let Err(error) = write_points(&*directory.storage, &directory.path, &points.known)
+            && let Err(error) = points.write(&*directory.storage, &directory.path)
         {
             // The file still makes it.
             points.known.insert(partition, claim);
@@ -596,7 +561,7 @@ impl Directories {
                 }
                 saved.source = Source::Read;
             }
-            if let Err(error) = write_points(&*directory.storage, &directory.path, &saved.known) {
+            if let Err(error) = saved.write(&*directory.storage, &directory.path) {
                 // Without it the next start reads more than it had to, no worse.
                 tracing::warn!(directory = %directory.path.display(), %error, "cannot save recovery points");
             }
@@ -644,15 +609,9 @@ impl Directories {
     /// A replay must not bring a deleted partition back.
     pub fn tell_journal_of_deletion(&self, partition: TopicPartition, id: DirectoryId) {
         let Some(journal) = self.journal(id) else { return };
-        let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body: EntryBody::Delete };
-        let (done, finished) = queue::bounded(&Bell::new(), 1);
-        let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
-        match told {
-            // A failed journal takes its directory offline by itself.
-            Ok(()) => drop(finished.recv()),
-            Err(refused) => {
-                tracing::warn!(%partition, error = %refused.error, "the journal was not told of a deletion")
-            }
+        // A failed journal takes its directory offline by itself.
+        if let Err(error) = tell_of_deletion(&journal, partition) {
+            tracing::warn!(%partition, %error, "the journal was not told of a deletion");
         }
     }
 
@@ -713,6 +672,29 @@ fn give_up_journal(handle: &LogDirectory, error: &RecoverError) -> std::io::Resu
     handle.set_journal_aside()
 }
 
+/// Why a journal does not say of a partition that it is deleted.
+#[derive(Debug, thiserror::Error)]
+enum Untold {
+    /// It takes nothing now.
+    #[error(transparent)]
+    Refused(#[from] SubmitError),
+    /// It took it, and failed.
+    #[error("the journal has failed")]
+    Failed,
+}
+
+/// Tells a journal that a partition is deleted, and waits until that is durable.
+fn tell_of_deletion(journal: &Journal, partition: TopicPartition) -> Result<(), Untold> {
+    let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body: EntryBody::Delete };
+    let (done, finished) = queue::bounded(&Bell::new(), 1);
+    let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
+    told.map_err(|refused| refused.error)?;
+    match finished.recv() {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Untold::Failed),
+    }
+}
+
 /// Up to where a log reaches by what the journal holds of it.
 fn end_of(frames: &[RecoveredFrame]) -> Option<Offset> {
     let mut reached = None;
@@ -727,42 +709,6 @@ fn end_of(frames: &[RecoveredFrame]) -> Option<Offset> {
         };
     }
     reached
-}
-
-fn read_points(storage: &dyn Storage, path: &Path) -> Points {
-    let found = read_checkpoint(storage, &path.join(POINTS), POINTS_KIND);
-    let (payload, source) = match found {
-        Ok(Some(checkpoint)) if checkpoint.version == POINTS_VERSION => (checkpoint.payload, Source::Read),
-        // Not written yet: nothing was synced yet.
-        Ok(None) => (Vec::new(), Source::Read),
-        Ok(Some(_)) => (Vec::new(), Source::Lost),
-        Err(error) => {
-            tracing::warn!(%error, "recovery points can't be read: all logs are read whole");
-            (Vec::new(), Source::Lost)
-        }
-    };
-    Points { known: payload.chunks_exact(POINT_BYTES).filter_map(read_point).collect(), source }
-}
-
-fn read_point(bytes: &[u8]) -> Option<(TopicPartition, Offset)> {
-    let topic = TopicId::from_slice(bytes.get(..16)?)?;
-    let partition = u32::from_be_bytes(bytes.get(16..20)?.try_into().ok()?);
-    let offset = u64::from_be_bytes(bytes.get(20..28)?.try_into().ok()?);
-    Some((TopicPartition::new(topic, PartitionIndex::new(partition)), Offset::new(offset)))
-}
-
-fn write_points(
-    storage: &dyn Storage,
-    path: &Path,
-    points: &BTreeMap<TopicPartition, Offset>,
-) -> std::io::Result<()> {
-    let mut payload = Vec::with_capacity(points.len() * POINT_BYTES);
-    for (partition, offset) in points {
-        payload.extend_from_slice(&partition.topic.to_bytes());
-        payload.extend_from_slice(&partition.partition.get().to_be_bytes());
-        payload.extend_from_slice(&offset.get().to_be_bytes());
-    }
-    write_checkpoint(storage, &path.join(POINTS), POINTS_KIND, POINTS_VERSION, &payload)
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Tests of directories whose replicas or journals are damaged, through crashes at every point.
 
+use std::path::Path;
+
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use vltava_model::batch::{Batch, BatchBuilder, Compression};
+use vltava_model::{PartitionIndex, TopicId};
 use vltava_storage::{CrashMode, MemoryStorage};
 
 use super::*;
@@ -263,7 +266,7 @@ fn lost_recovery_points_are_written_again_only_when_all_are_known() {
         directories.save_points(&[(id, partition(index), log.log_end())]);
     }
     drop(directories);
-    let file = storage.open(&std::path::Path::new(DIR).join(POINTS)).unwrap();
+    let file = storage.open(&Path::new(DIR).join(points::FILE)).unwrap();
     file.write_at(20, &[0xff; 4]).unwrap();
 
     let directories = open(&storage);
@@ -292,7 +295,7 @@ fn an_empty_log_does_not_keep_lost_recovery_points_lost() {
     directories.save_points(&[(id, partition(0), log.log_end())]);
     open_log(&directories, 1).unwrap();
     drop((log, directories));
-    let file = storage.open(&std::path::Path::new(DIR).join(POINTS)).unwrap();
+    let file = storage.open(&Path::new(DIR).join(points::FILE)).unwrap();
     file.write_at(20, &[0xff; 4]).unwrap();
 
     let directories = open(&storage);
