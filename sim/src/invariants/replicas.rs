@@ -162,9 +162,13 @@ impl Replicas {
             .filter(|member| durable(member).is_some_and(|end| end >= hw) || had(member))
             .count();
         let known = image.replicas.iter().filter(|member| durable(member).is_some()).count();
-        if hw > view.log_start && known >= *min_isr && copies < *min_isr {
+        // What was committed before was counted then; a replica that had it may have been given up as damaged since.
+        let committed = self.exposed.get(of).map_or(view.log_start, |(before, _)| *before);
+        if hw > committed.max(view.log_start) && known >= *min_isr && copies < *min_isr {
+            let ends: Vec<_> = image.replicas.iter().map(|member| (*member, durable(member))).collect();
             return Err(format!(
-                "I10: {of} is committed up to {hw} by broker {node} in epoch {epoch}, on stable storage of {copies} of {min_isr}"
+                "I10: {of} is committed up to {hw} by broker {node} in epoch {epoch}, on stable storage of {copies} of {min_isr}: \
+                 {ends:?}; before, it was committed up to {committed}"
             ));
         }
         Ok(())
