@@ -134,3 +134,17 @@ fn a_leader_without_what_was_committed_or_told_to_clients_is_told() {
     zombie.replicas.shown.show(OF, Offset::new(11));
     zombie.see(1, view(leads(1, 0), 10, 11, 11)).unwrap();
 }
+
+#[test]
+fn what_was_committed_before_need_not_be_counted_again_and_what_comes_after_is() {
+    let mut cluster = Cluster::new();
+    cluster.see(2, view(Role::Follows, 10, 10, 10)).unwrap();
+    cluster.starts = 2;
+    cluster.image.emptied = vec![NodeId::new(1), NodeId::new(3)];
+    for given_up in [1, 3] {
+        cluster.see(given_up, view(Role::Follows, 0, 0, 0)).unwrap();
+    }
+    cluster.elect(2, 2, &[2]);
+    cluster.see(2, view(leads(2, 10), 10, 12, 12)).unwrap();
+    told(cluster.see(2, view(leads(2, 10), 12, 12, 12)), "I10");
+}
