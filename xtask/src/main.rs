@@ -25,7 +25,7 @@ cargo xtask <chore>
   sim      run a whole cluster on simulated time, network and disk; `cargo xtask sim --help`
   instructions  count what the hot paths execute, under valgrind, against bench/instructions.txt; `--record` writes it
   docs     write the documents that are made from the code
-  fuzz     give every decoder bytes that it must survive: --minutes M (for each), --target T, --disks-only, --merge";
+  fuzz     give every decoder bytes that it must survive: --minutes M (of a processor, for each), --target T, --disks-only, --merge";
 
 fn main() -> ExitCode {
     let chore = std::env::args().nth(1).unwrap_or_default();
