@@ -6,6 +6,7 @@ pub mod cli;
 pub mod cluster;
 pub mod history;
 pub mod load;
+pub mod messages;
 pub mod replicas;
 pub mod turn;
 pub mod wait;

@@ -1,26 +1,18 @@
 //! Bad input: each gets a clear error that says what to do, and costs nobody else anything.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
-use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
-use rand::RngExt;
-use rand::rngs::StdRng;
-use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::{Request, Status};
+use bytes::Bytes;
 use vltava_client::Compression;
 use vltava_model::ErrorCode;
 use vltava_model::batch::BatchBuilder;
 use vltava_proto::v1::{FetchRequest, ProduceRequest, produce_request};
-use vltava_tests::load::{Load, LoadOptions};
 use vltava_tests::{Cluster, ClusterOptions, Role, wait};
 
 use crate::api::{Api, append};
-use crate::support::{RECOVERY, conclude, create, number, progress, rng, three, wait_in_sync};
+use crate::support::{RECOVERY, create, three, wait_in_sync};
 
 const TOPIC: &str = "inputs";
 
@@ -178,7 +170,8 @@ fn a_server_that_can_not_start_says_why() {
     cluster.assert_healthy();
 }
 
-fn encoded(value: &[u8]) -> Bytes {
+/// A batch of one record.
+pub fn encoded(value: &[u8]) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     builder.append(1, None, Some(value), &[]).expect("the record is small");
     builder.build()
@@ -270,196 +263,4 @@ fn wrong_requests_are_refused_by_name_and_nothing_is_written() {
     let read = ["consume", TOPIC, "--from-beginning", "--max-messages", "2", "--timeout-ms", "1000"];
     assert_eq!(cluster.cli(&read).ok(), "good\n", "something that was refused was written");
     cluster.assert_healthy();
-}
-
-/// Messages as bytes, whatever they are.
-#[derive(Clone, Copy, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
-}
-
-const LOG: &[&str] =
-    &["Produce", "Append", "Fetch", "Consume", "ListOffsets", "Metadata", "WatchMetadata", "InitProducer"];
-const ADMIN: &[&str] = &[
-    "CreateTopics",
-    "DeleteTopics",
-    "CreatePartitions",
-    "DescribeTopics",
-    "DeleteRecords",
-    "ElectLeaders",
-    "DescribeConfigs",
-    "AlterConfigs",
-    "DescribeCluster",
-    "DescribeQuorum",
-];
-const CONTROLLER: &[&str] = &[
-    "Session",
-    "AlterPartitions",
-    "AllocateProducerIds",
-    "AssignDirectories",
-    "ReportReplicas",
-    "Identify",
-    "Observe",
-];
-const RAFT: &[&str] = &["AppendEntries", "Vote", "InstallSnapshot"];
-
-/// Bytes that look like a message: fields with small numbers, of all kinds, with lengths that may be wrong.
-fn garbage(rng: &mut StdRng, depth: u32) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if rng.random_bool(0.2) {
-        return (0..rng.random_range(0..200)).map(|_| rng.random()).collect();
-    }
-    for _ in 0..rng.random_range(0..6) {
-        let field: u8 = rng.random_range(1..12);
-        match rng.random_range(0..4) {
-            0 => {
-                bytes.push(field << 3);
-                let mut number: u64 =
-                    if rng.random_bool(0.5) { rng.random_range(0..300) } else { rng.random() };
-                while number > 0x7f {
-                    bytes.push((number & 0x7f) as u8 | 0x80);
-                    number >>= 7;
-                }
-                bytes.push(number as u8);
-            }
-            1 if depth < 3 => {
-                let inner = garbage(rng, depth + 1);
-                bytes.push(field << 3 | 2);
-                let length = if rng.random_bool(0.9) { inner.len() } else { rng.random_range(0..128) };
-                bytes.push((length & 0x7f) as u8);
-                bytes.extend(inner.into_iter().take(127));
-            }
-            2 => {
-                bytes.push(field << 3 | 2);
-                bytes.push(TOPIC.len() as u8);
-                bytes.extend(TOPIC.as_bytes());
-            }
-            _ => {
-                bytes.push(field << 3 | 1);
-                bytes.extend(rng.random::<u64>().to_le_bytes());
-            }
-        }
-    }
-    bytes
-}
-
-async fn shout(channel: tonic::transport::Channel, path: String, messages: Vec<Bytes>) {
-    let mut grpc = Grpc::new(channel);
-    if grpc.ready().await.is_err() {
-        return;
-    }
-    let path = path.parse().expect("it is a path");
-    let call = grpc.streaming(Request::new(tokio_stream(messages)), path, Raw);
-    // Whatever is answered is right, as long as the node lives; streams may stay open.
-    let _ = tokio::time::timeout(Duration::from_millis(500), async {
-        if let Ok(answer) = call.await {
-            let mut answers = answer.into_inner();
-            while let Ok(Some(_)) = answers.message().await {}
-        }
-    })
-    .await;
-}
-
-/// The messages, one after the other.
-fn tokio_stream(messages: Vec<Bytes>) -> impl tonic::codegen::tokio_stream::Stream<Item = Bytes> {
-    tonic::codegen::tokio_stream::iter(messages)
-}
-
-/// Bytes that are no HTTP at all.
-fn noise(port: u16, rng: &mut StdRng) {
-    let bytes: Vec<u8> = (0..rng.random_range(1..2_000)).map(|_| rng.random()).collect();
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { panic!("nobody listens on {port}") };
-    // The other side may hang up at the first byte.
-    let _ = stream.set_read_timeout(Some(Duration::from_millis(20)));
-    let _ = stream.write_all(&bytes);
-    let _ = stream.read(&mut [0; 64]);
-}
-
-#[test]
-fn random_bytes_harm_nobody() {
-    let mut rng = rng("random bytes");
-    let mut cluster = three("");
-    create(&cluster, "beside", 1, 3, &[]);
-    create(&cluster, TOPIC, 1, 3, &[]);
-    wait_in_sync(&cluster, "beside", 1, 3);
-    let load = Load::start(&cluster.servers(), &LoadOptions::new("beside", 1));
-    progress(&cluster, &load, 100);
-    let rounds = number("VLTAVA_ROUNDS", 8);
-    for id in cluster.ids() {
-        let (grpc, controller, http) = {
-            let node = cluster.node(id);
-            (node.grpc, node.controller, node.http)
-        };
-        // Requests that happen to be right are obeyed: those that change brokers and voters are left out.
-        let reading: &[&str] =
-            &["DescribeTopics", "DescribeConfigs", "DescribeCluster", "DescribeQuorum", "ElectLeaders"];
-        let listeners = [
-            (grpc, "vltava.v1.Log", LOG),
-            (grpc, "vltava.v1.Replica", &["Replicate"][..]),
-            (grpc, "vltava.v1.Admin", ADMIN),
-            (controller, "vltava.v1.Admin", reading),
-            (controller, "vltava.v1.Controller", CONTROLLER),
-            (controller, "vltava.v1.Raft", RAFT),
-        ];
-        for (port, service, methods) in listeners {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
-            runtime.block_on(async {
-                let address = format!("http://127.0.0.1:{port}");
-                let channel =
-                    tonic::transport::Endpoint::from_shared(address).expect("it is one").connect_lazy();
-                let mut calls = tokio::task::JoinSet::new();
-                for method in methods {
-                    for _ in 0..rounds {
-                        let messages =
-                            (0..rng.random_range(1..4)).map(|_| garbage(&mut rng, 0).into()).collect();
-                        calls.spawn(shout(channel.clone(), format!("/{service}/{method}"), messages));
-                    }
-                }
-                while calls.join_next().await.is_some() {}
-            });
-        }
-        for port in [grpc, controller, http] {
-            for _ in 0..rounds {
-                noise(port, &mut rng);
-            }
-        }
-        cluster.assert_healthy();
-        progress(&cluster, &load, 100);
-    }
-    cluster.wait_ready();
-    wait_in_sync(&cluster, "beside", 1, 3);
-    conclude(&mut cluster, load, "random bytes", "beside", 1);
 }

@@ -12,7 +12,8 @@
 //! | `disks` | log directories that fail, disks that are full |
 //! | `descriptors` | fewer file descriptors than partitions have files, and more connections than there is room for |
 //! | `damage` | flipped bits on disks |
-//! | `inputs` | bad input from the command line, config files, requests, and random bytes |
+//! | `inputs` | bad input from the command line, config files and requests |
+//! | `noise` | random bytes and bent messages on every listener |
 //!
 //! Every scenario under load ends with all acknowledged records read back and counted. Environment: `VLTAVA_BIN` runs
 //! another binary, `VLTAVA_ROUNDS` makes loops longer, `VLTAVA_SEED` repeats one, `VLTAVA_KEEP` keeps the nodes' files of a
@@ -24,6 +25,7 @@ mod descriptors;
 mod disks;
 mod inputs;
 mod kills;
+mod noise;
 mod pauses;
 mod quorum;
 mod replicas;
