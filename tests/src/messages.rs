@@ -29,6 +29,17 @@ pub struct Method {
     pub path: String,
     /// The full name of the message that it takes.
     pub input: String,
+    /// What it takes and what it gives.
+    pub shape: Shape,
+}
+
+/// How many messages a call carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// One each way: it ends by itself.
+    Unary,
+    /// Several in one direction or both.
+    Streaming,
 }
 
 /// What fields are filled with.
@@ -58,6 +69,11 @@ impl Grammar {
                 grammar.methods.extend(service.method.iter().map(|method| Method {
                     path: format!("/{}.{}/{}", file.package(), service.name(), method.name()),
                     input: method.input_type().to_owned(),
+                    shape: if method.client_streaming() || method.server_streaming() {
+                        Shape::Streaming
+                    } else {
+                        Shape::Unary
+                    },
                 }));
             }
             for item in file.enum_type {
@@ -103,8 +119,9 @@ impl Grammar {
             let times = if field.label() == Label::Repeated {
                 rng.random_range(0..4)
             } else {
-                // Most fields are there: a request that lacks something is refused before it reaches anything.
-                u32::from(rng.random_bool(0.9))
+                // Most fields are there: a request that lacks something is refused before it reaches anything. What may be
+                // left out often is, since it narrows down what is right.
+                u32::from(rng.random_bool(if field.proto3_optional() { 0.3 } else { 0.9 }))
             };
             for _ in 0..times {
                 self.field(field, words, rng, depth, out);

@@ -4,7 +4,7 @@
 //! Left out: messages that are right and lie. Whoever can talk to the listener of brokers and controllers among themselves, and
 //! knows the cluster's id, is believed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -12,15 +12,16 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use rand::RngExt;
 use rand::rngs::StdRng;
+use tokio::task::JoinError;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::transport::Endpoint;
-use tonic::{Request, Status};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
 use vltava_proto::v1::admin_client::AdminClient;
 use vltava_proto::v1::{DescribeClusterRequest, DescribeTopicsRequest};
 use vltava_tests::Cluster;
 use vltava_tests::load::{Load, LoadOptions};
-use vltava_tests::messages::{self, Grammar, Method, Words};
+use vltava_tests::messages::{self, Grammar, Method, Shape, Words};
 
 use crate::api::Api;
 use crate::inputs::encoded;
@@ -31,6 +32,10 @@ const TOPIC: &str = "noise";
 const BESIDE: &str = "beside";
 /// A node that there is not.
 const NOBODY: u64 = 99;
+/// Calls at once on a connection: others keep theirs.
+const CALLS_MAX: usize = 24;
+/// Every call that does not stream is answered by then, on a busy machine.
+const ANSWERED: Duration = Duration::from_secs(60);
 
 /// Messages as bytes, whatever they are.
 #[derive(Clone, Copy, Default)]
@@ -116,21 +121,23 @@ fn garbage(rng: &mut StdRng, depth: u32) -> Vec<u8> {
     bytes
 }
 
-async fn shout(channel: tonic::transport::Channel, path: String, messages: Vec<Bytes>) {
+/// Sends messages to a method; says how it ended, if it did in time.
+async fn shout(channel: Channel, method: Method, messages: Vec<Bytes>) -> Option<Code> {
     let mut grpc = Grpc::new(channel);
-    if grpc.ready().await.is_err() {
-        return;
-    }
-    let path = path.parse().expect("it is a path");
+    grpc.ready().await.ok()?;
+    let patience = match method.shape {
+        Shape::Unary => ANSWERED,
+        Shape::Streaming => Duration::from_millis(200),
+    };
+    let path = method.path.parse().expect("it is a path");
     let call = grpc.streaming(Request::new(tokio_stream(messages)), path, Raw);
-    // Whatever is answered is right, as long as the node lives; streams may stay open.
-    let _ = tokio::time::timeout(Duration::from_millis(500), async {
-        if let Ok(answer) = call.await {
-            let mut answers = answer.into_inner();
-            while let Ok(Some(_)) = answers.message().await {}
-        }
-    })
-    .await;
+    let answers = async {
+        let mut answers = call.await?.into_inner();
+        while answers.message().await?.is_some() {}
+        Ok(())
+    };
+    let ended = tokio::time::timeout(patience, answers).await.ok()?;
+    Some(ended.map_or_else(|status: Status| status.code(), |()| Code::Ok))
 }
 
 /// The messages, one after the other.
@@ -160,6 +167,9 @@ fn cluster_under_load() -> (Cluster, Load) {
     (cluster, load)
 }
 
+/// How many calls ended how, for each method; `None` are those that did not end.
+type Answers = BTreeMap<String, HashMap<Option<Code>, u64>>;
+
 /// Sends to every method of a listener, at once, what is made for it.
 fn shout_at(
     port: u16,
@@ -167,22 +177,36 @@ fn shout_at(
     grammar: &Grammar,
     rounds: u64,
     mut make: impl FnMut(&Method) -> Vec<Bytes>,
-) {
+) -> Answers {
+    let mut all = Answers::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
     runtime.block_on(async {
         let channel =
             Endpoint::from_shared(format!("http://127.0.0.1:{port}")).expect("it is one").connect_lazy();
         let mut calls = tokio::task::JoinSet::new();
+        let mut note = |answer: Result<(Method, Option<Code>), JoinError>| {
+            let (method, code) = answer.expect("a call does not panic");
+            let answered = code.is_some() || method.shape == Shape::Streaming;
+            assert!(answered, "{} was not answered", method.path);
+            *all.entry(method.path).or_default().entry(code).or_default() += 1;
+        };
         for method in services.iter().flat_map(|service| grammar.methods(service)) {
             if OBEYED.iter().any(|obeyed| method.path.ends_with(obeyed)) {
                 continue;
             }
             for _ in 0..rounds {
-                calls.spawn(shout(channel.clone(), method.path.clone(), make(method)));
+                if calls.len() >= CALLS_MAX {
+                    calls.join_next().await.into_iter().for_each(&mut note);
+                }
+                let (channel, method, messages) = (channel.clone(), method.clone(), make(method));
+                calls.spawn(async move { (method.clone(), shout(channel, method, messages).await) });
             }
         }
-        while calls.join_next().await.is_some() {}
+        while let Some(answer) = calls.join_next().await {
+            note(answer);
+        }
     });
+    all
 }
 
 #[test]
@@ -228,9 +252,9 @@ fn words(cluster: &Cluster) -> Words {
     let strings = [TOPIC, "noise-2", "", "segment.bytes", "retention.ms", "1000", "-1", "\u{fffd}"];
     Words {
         strings: strings.map(str::to_owned).to_vec(),
-        bytes: vec![topic.topic_id, encoded(b"whole"), damaged.into(), Bytes::new(), vec![0xff; 300].into()],
+        bytes: vec![encoded(b"whole"), damaged.into(), Bytes::new(), vec![0xff; 300].into()],
         numbers: vec![0, 1, 2, 3, NOBODY, 1 << 31, u64::from(u32::MAX), 1 << 63, u64::MAX],
-        fixed: HashMap::from([("cluster_id", described.cluster_id)]),
+        fixed: HashMap::from([("cluster_id", described.cluster_id), ("topic_id", topic.topic_id)]),
     }
 }
 
@@ -250,27 +274,37 @@ fn bent_messages_harm_nobody() {
     let fixed = HashMap::from([("cluster_id", Bytes::from_static(&[0x42; 16]))]);
     let foreigners = Words { fixed, ..strangers.clone() };
     let mut made = |method: &Method, words: &Words| -> Vec<Bytes> {
+        // The topic is to last, so another one is deleted.
+        let others = Words { strings: vec![format!("{TOPIC}-2")], fixed: HashMap::new(), ..words.clone() };
+        let words = if method.path.ends_with("/DeleteTopics") { &others } else { words };
         let mut message = || {
             let mut bytes = grammar.message(&method.input, words, &mut rng);
-            if rng.random_bool(0.7) {
+            if rng.random_bool(0.6) {
                 messages::bend(&mut bytes, &mut rng);
             }
             bytes.into()
         };
-        vec![message(), message(), message()]
+        match method.shape {
+            Shape::Unary => vec![message()],
+            Shape::Streaming => vec![message(), message(), message()],
+        }
     };
     for id in cluster.ids() {
         let (grpc, controller) = {
             let node = cluster.node(id);
             (node.grpc, node.controller)
         };
-        shout_at(grpc, &["vltava.v1.Log", "vltava.v1.Admin"], &grammar, rounds, |method| {
+        let answers = shout_at(grpc, &["vltava.v1.Log", "vltava.v1.Admin"], &grammar, rounds, |method| {
             made(method, &words)
         });
         shout_at(grpc, &["vltava.v1.Replica"], &grammar, rounds * 8, |method| made(method, &strangers));
         let of_controllers = ["vltava.v1.Controller", "vltava.v1.Admin"];
         shout_at(controller, &of_controllers, &grammar, rounds, |method| made(method, &strangers));
         shout_at(controller, &["vltava.v1.Raft"], &grammar, rounds, |method| made(method, &foreigners));
+        answers.iter().for_each(|(path, codes)| eprintln!("{path} {codes:?}"));
+        let obeyed: u64 = answers.values().filter_map(|codes| codes.get(&Some(Code::Ok))).sum();
+        let all: u64 = answers.values().flat_map(HashMap::values).sum();
+        assert!(obeyed * 10 > all, "only {obeyed} of {all} calls reached anything");
         cluster.assert_healthy();
         progress(&cluster, &load, 100);
     }
