@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use vltava_history::replicas;
 
 use crate::Fallible;
 use crate::cluster::Role;
 use crate::eyes::Seen;
 use crate::faults::{Field, Wound};
 use crate::load::{Load, LoadOptions, Topic, read_everything};
-use crate::replicas;
 use crate::scribe::Scribe;
 
 /// How often the cluster is looked at.
@@ -179,9 +179,9 @@ fn compare(field: &Field, topics: &[Topic], scribe: &Scribe) -> Compared {
     for topic in topics {
         for index in 0..topic.partitions.len() {
             match replicas::compare(&dirs, &format!("{}-{index}", topic.id)) {
-                Ok((records, replicas)) => {
-                    compared.records += records;
-                    compared.replicas += replicas;
+                Ok(agreed) => {
+                    compared.records += agreed.records;
+                    compared.replicas += agreed.replicas;
                 }
                 Err(error) => scribe.violation(&format!("replicas of {} differ: {error}", topic.name)),
             }

@@ -14,7 +14,7 @@
 //! | `plan`, `nemesis` | what happens when, drawn from a seed; and letting it happen |
 //! | `weather` | what stood in the way of writing, and when |
 //! | `load` | clients |
-//! | `finale`, `replicas` | healing, waiting, the last reading, the disks |
+//! | `finale` | healing, waiting, the last reading, the disks |
 //! | `scribe`, `summary` | the history, the log, the words at the end |
 
 mod args;
@@ -28,7 +28,6 @@ mod load;
 mod nemesis;
 mod net;
 mod plan;
-mod replicas;
 mod scribe;
 mod site;
 mod summary;

@@ -11,6 +11,7 @@
 //! | [`recorder`] | records from many threads |
 //! | [`format`] | histories as files |
 //! | [`check`] | what must hold, and the verdict |
+//! | [`replicas`] | what lies on the disks in the end |
 //! | [`report`] | the verdict for people |
 //! | [`generate`] | histories from a seed, good ones and broken ones |
 //!
@@ -27,6 +28,7 @@ pub mod generate;
 pub mod payload;
 pub mod recorder;
 mod refs;
+pub mod replicas;
 pub mod report;
 
 pub use check::{Checker, Judgement, Kind, Options, Verdict, check_events, check_file};
