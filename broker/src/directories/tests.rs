@@ -1,5 +1,7 @@
 //! Tests of directories whose replicas or journals are damaged, through crashes at every point.
 
+mod resync;
+
 use std::path::Path;
 
 use rand::SeedableRng;

@@ -69,26 +69,23 @@ fn grow(shared: &Shared, file: &JournalFile) -> Result<(), JournalError> {
 
 /// Makes another file; on a full disk the committer has to wait for one that is freed.
 fn create(shared: &Shared) -> Result<(), JournalError> {
-    // No group has been written to it, so any floor will do.
-    let header = |generation| FileHeader { salt: shared.salt, generation, floor: 0 };
-    let made =
-        JournalFile::reserve(&*shared.storage, &shared.dir, shared.file_name(), shared.options.first_bytes)
-            .and_then(|begun| {
-                shared.next_generation(|generation| {
-                    let file = begun.finish(&*shared.storage, &shared.dir, header(generation))?;
-                    shared.change(|room| {
-                        room.files += 1;
-                        room.spares.push_back(file);
-                    });
-                    Ok(())
-                })
-            });
-    match made {
+    let (storage, dir) = (&*shared.storage, &shared.dir);
+    let begun = match JournalFile::reserve(storage, dir, shared.file_name(), shared.options.first_bytes) {
         Err(error) if error.source.kind() == ErrorKind::StorageFull => {
             tracing::warn!(%error, "no room for another journal file");
             shared.change(|room| room.spare = Want::OnlyFreed);
-            Ok(())
+            return Ok(());
         }
-        other => other,
-    }
+        begun => begun?,
+    };
+    shared.next_generation(|generation| {
+        // No group has been written to it, so any floor will do.
+        let header = FileHeader { salt: shared.salt, generation, floor: 0 };
+        let file = begun.finish(storage, dir, header)?;
+        shared.change(|room| {
+            room.files += 1;
+            room.spares.push_back(file);
+        });
+        Ok(())
+    })
 }

@@ -259,6 +259,13 @@ pub(super) fn resume(
         }
         None => (0, FILE_HEADER_BYTES),
     };
+    // A file without a group may have a header that only the page cache knows: the process that wrote it was killed before it
+    // was synced, or the sync failed. A crash would take it, and leave a gap before those that come now. Where a group lies,
+    // its header was synced before.
+    let unproven = at + usize::from(recovered.tail.is_some());
+    for file in &files[unproven..] {
+        file.write_header()?;
+    }
     let next_generation = files[files.len() - 1].header.generation + 1;
     let spares = files.split_off(at + 1);
     let current = files.remove(at);

@@ -143,13 +143,15 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Begins the next use of a file by `begin`, which makes its header durable; no other begins meanwhile.
+    /// Begins the next use of a file by `begin`, which makes its header durable; no other begins meanwhile, nor after one
+    /// that failed: its header may be on the disk or not, so neither its generation nor the one behind it can be used.
     pub fn next_generation(
         &self,
         begin: impl FnOnce(u64) -> Result<(), JournalError>,
     ) -> Result<(), JournalError> {
         let mut generation = lock(&self.generation);
-        begin(*generation)?;
+        self.check()?;
+        begin(*generation).inspect_err(|error| self.fail(error))?;
         *generation += 1;
         Ok(())
     }
@@ -199,5 +201,40 @@ impl SealedFile {
     /// A full file of before the restart: the logs that replay it sync what it holds.
     pub fn recovered(file: JournalFile, end_sequence: u64) -> Self {
         Self { file: Arc::new(file), dirty: Mutex::default(), end_sequence }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vltava_storage::MemoryStorage;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_begun_behind_a_use_that_failed_to_begin() {
+        let room = Room {
+            sealed: VecDeque::new(),
+            spares: VecDeque::new(),
+            spare: Want::No,
+            growth: Growth::Enough,
+            files: 1,
+            replay: Replay::Done,
+            stage: Stage::Running,
+            syncs: VecDeque::new(),
+        };
+        let (storage, options) = (Arc::new(MemoryStorage::new()), JournalOptions::default());
+        let shared = Shared::new(storage, PathBuf::from("/"), options, 0, Arc::new(()), 7, room);
+        let mut begun = Vec::new();
+        let mut begin = |outcome: Result<(), JournalError>| {
+            shared.next_generation(|generation| {
+                begun.push(generation);
+                outcome
+            })
+        };
+        begin(Ok(())).unwrap();
+        let error = failed("syncing", std::path::Path::new("/"))(std::io::ErrorKind::Other.into());
+        begin(Err(error)).unwrap_err();
+        begin(Ok(())).unwrap_err();
+        assert_eq!(begun, [7, 8]);
     }
 }

@@ -75,7 +75,7 @@ fn a_damaged_header_of_a_file_is_an_error() {
 }
 
 /// Three files, none released.
-fn three_files() -> (MemoryStorage, Vec<PathBuf>) {
+pub(super) fn three_files() -> (MemoryStorage, Vec<PathBuf>) {
     let storage = MemoryStorage::new();
     let file = segment(&storage, "a");
     let journal = start(&storage, tiny());

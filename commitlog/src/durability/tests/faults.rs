@@ -155,6 +155,45 @@ fn a_group_of_a_failed_sync_leaves_no_hole_after_a_restart() {
     assert_eq!(Journal::recover(&survivor, &dir()).unwrap().take(partition(1)).len(), 3);
 }
 
+/// The power fails behind a process that finished what the one before it left; nothing that it believed may be missing.
+fn finished_and_crashed(storage: &MemoryStorage, text: &str) {
+    let journal = start(storage, tiny());
+    journal.replay_done();
+    // Each full file is begun anew.
+    journal.close().unwrap();
+    let survivor = storage.survivor(&mut StdRng::seed_from_u64(1), CrashMode::LoseUnsynced);
+    if let Err(error) = Journal::recover(&survivor, &dir()) {
+        panic!("{text}: {error}");
+    }
+}
+
+#[test]
+fn headers_that_only_the_page_cache_knows_leave_no_gap() {
+    let (storage, _) = super::damage::three_files();
+    storage.record();
+    let journal = start(&storage, tiny());
+    journal.replay_done();
+    journal.close().unwrap();
+    for operations in 0..=storage.operations() {
+        let killed = storage.at(operations);
+        finished_and_crashed(&killed, &format!("killed after {operations} of {}", storage.operations()));
+    }
+}
+
+#[test]
+fn headers_whose_sync_failed_leave_no_gap() {
+    for after in 0..6 {
+        let (storage, _) = super::damage::three_files();
+        let journal = start(&storage, tiny());
+        storage.inject(fault(FaultPoint::SyncData, "journal", after));
+        journal.replay_done();
+        let closed = journal.close();
+        assert!(closed.is_err() || after > 1, "full files are begun anew");
+        storage.heal();
+        finished_and_crashed(&storage, &format!("sync {after} failed"));
+    }
+}
+
 #[test]
 fn a_full_disk_stops_growth_and_nothing_else() {
     let storage = MemoryStorage::new();
