@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`ids`] | a type for every offset, epoch and identity |
 //! | [`batch`] | record batches, byte for byte Kafka's format 2: checked, read, built, compressed |
+//! | [`fields`] | numbers taken off the front of bytes |
 //! | [`epochs`] | where each leader epoch begins in a log |
 //! | [`configs`] | what can be configured of topics and the cluster, and which value holds |
 //! | [`seeded`] | known bugs that can be put back in, to see whether the tests find them |
@@ -17,6 +18,7 @@ pub mod batch;
 pub mod configs;
 pub mod epochs;
 pub mod error;
+pub mod fields;
 pub mod ids;
 pub mod seeded;
 pub mod topic_name;

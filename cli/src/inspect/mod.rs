@@ -12,6 +12,7 @@ mod snapshot;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use vltava_model::fields::Fields;
 
 use crate::exit::{CliError, CliResult, Failure};
 use crate::output::Format;
@@ -88,33 +89,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
 /// What is damaged is shown, and is an error all the same.
 fn judge(path: &Path, damage: Option<&str>) -> CliResult {
     damage.map_or(Ok(()), |damage| Err(CliError::failed(format!("{} is damaged: {damage}", path.display()))))
-}
-
-/// Takes fixed fields off the front of big-endian bytes.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_be_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        self.take().map(i64::from_be_bytes)
-    }
 }
 
 /// A path to a file, as every command here takes it.

@@ -7,6 +7,7 @@
 
 use std::io::{self, IoSlice};
 
+use vltava_model::fields::Fields;
 use vltava_model::{Offset, ProducerEpoch, ProducerId, Sequence};
 
 use super::check::CheckSeed;
@@ -40,29 +41,6 @@ fn encode(seed: CheckSeed, offset: Offset, producers: &Producers) -> Vec<u8> {
     bytes
 }
 
-/// Takes fixed fields off the front of bytes.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        self.take().map(i64::from_be_bytes)
-    }
-}
-
 fn decode(seed: CheckSeed, offset: Offset, bytes: &[u8]) -> Option<Producers> {
     let (body, sum) = bytes.split_last_chunk::<4>()?;
     if seed.sum(body).to_be_bytes() != *sum {
@@ -75,7 +53,7 @@ fn decode(seed: CheckSeed, offset: Offset, bytes: &[u8]) -> Option<Producers> {
     let mut producers = Producers::new();
     for _ in 0..fields.u32()? {
         let id = ProducerId::new(fields.u64()?);
-        let epoch = ProducerEpoch::new(fields.take().map(u16::from_be_bytes)?);
+        let epoch = ProducerEpoch::new(fields.u16()?);
         let last_append_ms = fields.i64()?;
         let [many] = fields.take()?;
         if usize::from(many) > REMEMBERED_BATCHES {
