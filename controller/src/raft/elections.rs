@@ -13,6 +13,7 @@ use std::time::Duration;
 use openraft::ServerState;
 use rand::RngExt;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -76,6 +77,12 @@ pub(crate) async fn stand(
         if !alone && !others_agree(&local, &peers, &seen, &voters, election_timeout).await {
             continue;
         }
+        // Asking took its time. Who was heard of or given the vote meanwhile must not be unseated for what was so before.
+        match raft.with_raft_state(|state| state.vote_last_modified()).await {
+            Ok(again) if again == touched.0 => {}
+            Ok(_) => continue,
+            Err(_) => return,
+        }
         patience = draw(election_timeout);
         tracing::info!(term = seen.current_term, leader_link_down = down, "standing for election");
         if raft.trigger().elect().await.is_err() {
@@ -113,16 +120,22 @@ async fn others_agree(
             .map(|node| node.address.clone())
             .unwrap_or_default()
     };
-    let answers = peers.identify_all(others.iter().map(address).collect(), election_timeout / 4).await;
+    let mut asked = JoinSet::new();
+    for voter in others {
+        let (peers, address) = (peers.clone(), address(&voter));
+        asked.spawn(async move { (voter, peers.identify(&address, election_timeout / 4).await) });
+    }
     let mut agree = BTreeSet::from([local.voter]);
-    for (voter, answer) in others.iter().zip(answers) {
-        let Some(answer) = answer else { continue };
+    // Whoever does not answer is not waited for once enough have.
+    while !is_quorum(voters, &agree) {
+        let Some(answer) = asked.join_next().await else { return false };
+        let Ok((voter, Ok(answer))) = answer else { continue };
         let is_it = answer.node_id == voter.node && answer.directory_id == voter.directory.to_be_bytes()[..];
         if is_it && answer.leader_id.is_none() {
-            agree.insert(*voter);
+            agree.insert(voter);
         }
     }
-    is_quorum(voters, &agree)
+    true
 }
 
 fn is_quorum(voters: &[BTreeSet<VoterId>], of: &BTreeSet<VoterId>) -> bool {
