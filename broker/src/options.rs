@@ -62,6 +62,8 @@ pub struct BrokerOptions {
     pub max_batch_bytes: usize,
     /// `replica.lag.time.max.ms`.
     pub replica_lag_max: Duration,
+    /// `replica.stall.time.max.ms`.
+    pub replica_stall_max: Duration,
     /// How many bytes a leader may have under way to one following broker.
     pub replica_window_bytes: u64,
     /// `log.retention.check.interval.ms`.

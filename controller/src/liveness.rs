@@ -40,6 +40,8 @@ enum Link {
 struct Entry {
     incarnation: IncarnationId,
     link: Link,
+    /// The last sign of life, on a link that is open.
+    heard: Duration,
     deadline: Duration,
 }
 
@@ -59,7 +61,7 @@ impl Liveness {
         brokers: impl IntoIterator<Item = (NodeId, IncarnationId)>,
     ) -> Self {
         let deadline = now + patience.session;
-        let expected = |incarnation| Entry { incarnation, link: Link::Expected, deadline };
+        let expected = |incarnation| Entry { incarnation, link: Link::Expected, heard: now, deadline };
         Self {
             patience,
             brokers: brokers.into_iter().map(|(node, process)| (node, expected(process))).collect(),
@@ -72,7 +74,7 @@ impl Liveness {
         self.sessions += 1;
         let session = SessionId(self.sessions);
         let deadline = now + self.patience.session;
-        self.brokers.insert(node, Entry { incarnation, link: Link::Open(session), deadline });
+        self.brokers.insert(node, Entry { incarnation, link: Link::Open(session), heard: now, deadline });
         session
     }
 
@@ -82,6 +84,7 @@ impl Liveness {
         let deadline = now + self.patience.session;
         match self.brokers.get_mut(&node) {
             Some(entry) if entry.link == Link::Open(session) => {
+                entry.heard = now;
                 entry.deadline = deadline.max(entry.deadline);
                 true
             }
@@ -122,6 +125,16 @@ impl Liveness {
         let entry = self.brokers.get(&node)?;
         let lives = matches!(entry.link, Link::Open(_)) && now < entry.deadline;
         lives.then_some(entry.incarnation)
+    }
+
+    /// Whether a broker gave a sign of life within the last half of a session: one that is gone without a word is told from
+    /// one that lives before its time is up.
+    pub fn is_heard(&self, node: NodeId, now: Duration) -> bool {
+        let is_recent = |entry: &Entry| {
+            matches!(entry.link, Link::Open(_))
+                && now.saturating_sub(entry.heard) <= self.patience.session / 2
+        };
+        self.brokers.get(&node).is_some_and(is_recent)
     }
 
     /// Brokers whose time is up, to be fenced. They stay in the table until [`Self::forget`].
@@ -190,6 +203,20 @@ mod tests {
         table.forget(NODE);
         assert_eq!(overdue(&table, 5_000), []);
         assert!(!table.heartbeat(NODE, session, ms(5_001)), "a fenced broker must register anew");
+    }
+
+    #[test]
+    fn one_is_heard_while_it_gave_a_sign_of_life_lately() {
+        let mut table = Liveness::new(Patience::default(), ms(0), [(NODE, PROCESS)]);
+        assert!(!table.is_heard(NODE, ms(1)), "it is expected, not heard");
+        let session = table.connected(NODE, PROCESS, ms(100));
+        assert!(table.is_heard(NODE, ms(1_600)));
+        assert!(!table.is_heard(NODE, ms(1_601)));
+        assert!(table.heartbeat(NODE, session, ms(2_000)));
+        assert!(table.is_heard(NODE, ms(3_500)));
+        table.disconnected(NODE, session, ms(2_100));
+        assert!(!table.is_heard(NODE, ms(2_100)));
+        assert!(!table.is_heard(NodeId::new(2), ms(2_100)));
     }
 
     #[test]

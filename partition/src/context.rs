@@ -3,7 +3,7 @@
 use vltava_model::{BrokerEpoch, ErrorCode, NodeId, Offset};
 
 use crate::effect::{Acked, Effect};
-use crate::event::{Assignment, Durability, ProposalId, ReplicaIdentity, Settings, Token};
+use crate::event::{Ability, Assignment, Durability, ProposalId, ReplicaIdentity, Settings, Token};
 use crate::offsets::LogState;
 use crate::time::Time;
 
@@ -13,6 +13,7 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) assignment: &'a Assignment,
     pub(crate) log: &'a mut LogState,
+    pub(crate) ability: Ability,
     pub(crate) proposals: &'a mut u64,
     pub(crate) now: Time,
     pub(crate) effects: &'a mut Vec<Effect>,

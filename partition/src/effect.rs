@@ -198,6 +198,13 @@ pub enum Effect {
         /// Whom.
         leader: NodeId,
     },
+    /// Follow no more for now, and tell the leader that it need not wait for this replica.
+    Suspend {
+        /// Whom to tell.
+        leader: NodeId,
+        /// In which epoch.
+        leader_epoch: LeaderEpoch,
+    },
     /// Tell the leader how far this log has come. A later report replaces an earlier one.
     ReportProgress {
         /// Whom to tell.

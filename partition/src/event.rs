@@ -79,6 +79,15 @@ pub enum Durability {
     Relaxed,
 }
 
+/// Whether a replica can append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ability {
+    /// As far as it knows.
+    Able,
+    /// Not now, and it knows: its disk is full, say. Its log is as it was, and may be read.
+    Hindered,
+}
+
 /// `unclean.leader.election.enable`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UncleanElection {
@@ -95,6 +104,9 @@ pub struct Settings {
     pub min_insync: u32,
     /// `replica.lag.time.max.ms`: how long a follower may trail before it leaves the ISR.
     pub lag_time_max: Duration,
+    /// `replica.stall.time.max.ms`: how long a follower that lacks something may come no nearer, while records wait for it,
+    /// before it leaves the ISR.
+    pub stall_time_max: Duration,
     /// What counts as replicated.
     pub durability: Durability,
     /// Whether a truncation below the high watermark is tolerated.
@@ -107,11 +119,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings with the usual bounds.
+    /// Settings with the usual bounds; a follower that stands still may do so for as long as it may trail.
     pub const fn new(min_insync: u32, lag_time_max: Duration, durability: Durability) -> Self {
         Self {
             min_insync,
             lag_time_max,
+            stall_time_max: lag_time_max,
             durability,
             unclean_election: UncleanElection::Forbidden,
             max_waiting_acks: 10_000,
@@ -233,6 +246,15 @@ pub struct FollowerProgress {
     pub durable_end: Offset,
 }
 
+/// A follower says that it cannot follow until it subscribes again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerSuspended {
+    /// Who.
+    pub follower: ReplicaIdentity,
+    /// In which epoch it would follow.
+    pub leader_epoch: LeaderEpoch,
+}
+
 /// Batches from the leader, which the caller keeps until the step is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LeaderData {
@@ -278,10 +300,14 @@ pub enum Event {
     LogReopened(LocalLog),
     /// A write or sync failed. Final.
     StorageFailed,
+    /// Nothing can be appended for now, or again. Holds in whatever role; [`Event::LogReopened`] says what became of the log.
+    Ability(Ability),
     /// A follower subscribes.
     FollowerSubscribe(FollowerSubscribe),
     /// A follower has come further.
     FollowerProgress(FollowerProgress),
+    /// A follower cannot follow.
+    FollowerSuspended(FollowerSuspended),
     /// A subscription ended.
     FollowerGone {
         /// Whose.
@@ -353,6 +379,7 @@ impl Event {
                 | Self::AwaitCommitted(_)
                 | Self::FollowerSubscribe(_)
                 | Self::FollowerProgress(_)
+                | Self::FollowerSuspended(_)
                 | Self::FollowerGone { .. }
         )
     }

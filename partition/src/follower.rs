@@ -10,11 +10,18 @@ use vltava_model::{ErrorCode, LeaderEpoch, NodeId, Offset};
 
 use crate::context::Context;
 use crate::effect::{Alarm, Effect, Verdict};
-use crate::event::{Durability, LeaderData, LeaderRecovery, UncleanElection};
+use crate::event::{Ability, Durability, LeaderData, LeaderRecovery, UncleanElection};
 use crate::time::Time;
 
 /// A subscription that is not answered is made again after this time.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(5);
+
+/// The first pause before the leader is told again that this replica does not follow: it may not have heard of its election
+/// yet, or the connection broke. The pause doubles each time.
+const TELL_AGAIN_MIN: Duration = Duration::from_millis(200);
+
+/// The longest pause.
+const TELL_AGAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Where a follower stands with its leader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +30,15 @@ enum Phase {
     Subscribing { since: Time },
     /// Data come.
     Following,
+    /// It does not follow, and says so again and again.
+    Resting { why: Rest, again: Time, pause: Duration },
+}
+
+/// Why a follower does not follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rest {
+    /// Nothing can be appended for now.
+    Hindered,
     /// Something is wrong that only another leader, or a human, can mend.
     Halted,
 }
@@ -52,7 +68,7 @@ impl Follower {
         let mut follower = Self {
             leader,
             epoch: ctx.assignment.state.leader_epoch,
-            phase: Phase::Halted,
+            phase: Phase::Subscribing { since: ctx.now },
             agreement: Agreement::Unknown,
             reported: Offset::ZERO,
         };
@@ -60,15 +76,38 @@ impl Follower {
             follower.truncate(ctx, ctx.log.offsets().high_watermark);
             return follower;
         }
-        follower.subscribe(ctx);
+        match ctx.ability {
+            Ability::Able => follower.subscribe(ctx),
+            Ability::Hindered => follower.rest(ctx, Rest::Hindered, TELL_AGAIN_MIN),
+        }
         follower
     }
 
     /// Stops following.
     pub(crate) fn end(self, ctx: &mut Context) {
-        if self.phase != Phase::Halted {
+        if !self.rests() {
             ctx.emit(Effect::Unsubscribe { leader: self.leader });
         }
+    }
+
+    fn rests(&self) -> bool {
+        matches!(self.phase, Phase::Resting { .. })
+    }
+
+    /// Rests while nothing can be appended, and follows once something can be.
+    pub(crate) fn ability_changed(&mut self, ctx: &mut Context) {
+        match (ctx.ability, self.phase) {
+            (Ability::Able, Phase::Resting { why: Rest::Hindered, .. }) => self.subscribe(ctx),
+            (Ability::Hindered, Phase::Subscribing { .. } | Phase::Following) => {
+                self.rest(ctx, Rest::Hindered, TELL_AGAIN_MIN);
+            }
+            _ => {}
+        }
+    }
+
+    fn rest(&mut self, ctx: &mut Context, why: Rest, pause: Duration) {
+        self.phase = Phase::Resting { why, again: ctx.now.after(pause), pause };
+        ctx.emit(Effect::Suspend { leader: self.leader, leader_epoch: self.epoch });
     }
 
     pub(crate) fn leader(&self) -> NodeId {
@@ -97,20 +136,24 @@ impl Follower {
     /// The log lost what was appended last: the leader must be asked anew whether the logs agree.
     pub(crate) fn reopened(&mut self, ctx: &mut Context) {
         self.agreement = Agreement::Unknown;
-        if self.phase != Phase::Halted {
+        if !self.rests() {
             self.subscribe(ctx);
         }
     }
 
     pub(crate) fn stream_lost(&mut self, ctx: &mut Context, epoch: LeaderEpoch) {
-        if epoch == self.epoch && self.phase != Phase::Halted {
+        if epoch == self.epoch && !self.rests() {
             self.subscribe(ctx);
         }
     }
 
     pub(crate) fn tick(&mut self, ctx: &mut Context) {
-        if self.next_tick().is_some_and(|due| due <= ctx.now) {
-            self.subscribe(ctx);
+        if self.next_tick().is_none_or(|due| due > ctx.now) {
+            return;
+        }
+        match self.phase {
+            Phase::Resting { why, pause, .. } => self.rest(ctx, why, (pause * 2).min(TELL_AGAIN_MAX)),
+            Phase::Subscribing { .. } | Phase::Following => self.subscribe(ctx),
         }
     }
 
@@ -118,7 +161,8 @@ impl Follower {
     pub(crate) fn next_tick(&self) -> Option<Time> {
         match self.phase {
             Phase::Subscribing { since } => Some(since.after(SUBSCRIBE_AGAIN)),
-            Phase::Following | Phase::Halted => None,
+            Phase::Resting { again, .. } => Some(again),
+            Phase::Following => None,
         }
     }
 
@@ -131,7 +175,7 @@ impl Follower {
         log_start: Offset,
     ) {
         let is_old = epoch != self.epoch && !seeded(SeededBug::BelievesZombieLeader);
-        if is_old || self.phase == Phase::Halted {
+        if is_old || self.rests() {
             return;
         }
         self.phase = Phase::Following;
@@ -142,8 +186,8 @@ impl Follower {
 
     pub(crate) fn data(&mut self, ctx: &mut Context, data: &LeaderData) {
         let is_old = data.leader_epoch != self.epoch && !seeded(SeededBug::BelievesZombieLeader);
-        let agrees = self.phase == Phase::Following
-            || (seeded(SeededBug::TakesDataBeforeAgreement) && self.phase != Phase::Halted);
+        let agrees =
+            self.phase == Phase::Following || (seeded(SeededBug::TakesDataBeforeAgreement) && !self.rests());
         if is_old || !agrees {
             return;
         }
@@ -271,9 +315,8 @@ impl Follower {
     }
 
     fn halt(&mut self, ctx: &mut Context, alarm: Alarm) {
-        self.phase = Phase::Halted;
         ctx.emit(Effect::Alarm(alarm));
-        ctx.emit(Effect::Unsubscribe { leader: self.leader });
+        self.rest(ctx, Rest::Halted, TELL_AGAIN_MIN);
     }
 }
 

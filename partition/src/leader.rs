@@ -11,10 +11,12 @@ use crate::agreement::compare_logs;
 use crate::context::Context;
 use crate::effect::{Effect, SubscribeReply};
 use crate::event::{
-    Acks, AwaitCommitted, Durability, FollowerProgress, FollowerSubscribe, IsrOutcome, Produce, ProposalId,
-    Settings, Token,
+    Acks, AwaitCommitted, Durability, FollowerProgress, FollowerSubscribe, FollowerSuspended, IsrOutcome,
+    Produce, ProposalId, Settings, Token,
 };
 use crate::isr::Isr;
+use crate::offsets::Offsets;
+use crate::pace::Pace;
 use crate::remote::{Progress, RemoteReplica};
 use crate::time::Time;
 
@@ -28,6 +30,8 @@ pub(crate) struct Leader {
     epoch_start: Offset,
     pub(crate) isr: Isr,
     pub(crate) remotes: BTreeMap<NodeId, RemoteReplica>,
+    /// Of this broker's own disk.
+    pub(crate) pace: Pace,
     /// Wait for the high watermark.
     uncommitted: AckQueue,
     /// Wait for this broker's own disk.
@@ -49,6 +53,7 @@ impl Leader {
             epoch_start: start,
             isr,
             remotes: BTreeMap::new(),
+            pace: Pace::new(ctx.now),
             uncommitted: AckQueue::default(),
             unsynced: AckQueue::default(),
         };
@@ -111,13 +116,13 @@ impl Leader {
         }
         for node in others {
             let in_sync = self.isr.committed().contains(&node);
-            let remote =
-                self.remotes.entry(node).or_insert_with(|| RemoteReplica::new(in_sync.then_some(ctx.now)));
+            let new = || RemoteReplica::new(in_sync.then_some(ctx.now), ctx.now);
+            let remote = self.remotes.entry(node).or_insert_with(new);
             let known = remote.identity().map(|identity| identity.broker_epoch);
             let is_new = |known| ctx.eligible(node).is_some_and(|registered| registered > known);
             if known.is_some_and(is_new) && !seeded(SeededBug::JoinsUnderUnseenRegistration) {
                 drop_follower(ctx, node, remote);
-                remote.forget();
+                remote.forget(ctx.now);
             }
         }
         self.review(ctx);
@@ -132,6 +137,9 @@ impl Leader {
         let end = base
             .checked_add(produce.records.into())
             .expect("2^63 records take longer than any cluster lives");
+        if ctx.log.offsets().replicated(ctx.durability()) == base {
+            self.pace = Pace::new(ctx.now);
+        }
         ctx.log.extend(end);
         for remote in self.remotes.values_mut() {
             remote.leader_appends(base, end, ctx.settings.durability, ctx.now);
@@ -192,6 +200,7 @@ impl Leader {
 
     /// The log is on stable storage further than before.
     pub(crate) fn durable(&mut self, ctx: &mut Context) {
+        self.pace = Pace::new(ctx.now);
         self.advance_watermark(ctx);
         self.complete(ctx);
     }
@@ -253,7 +262,20 @@ impl Leader {
 
     pub(crate) fn gone(&mut self, ctx: &mut Context, follower: NodeId, subscription: Token) {
         if let Some(remote) = self.remotes.get_mut(&follower) {
-            remote.gone(subscription);
+            remote.gone(subscription, ctx.settings.durability, ctx.log.offsets().log_end, ctx.now);
+            self.review(ctx);
+        }
+    }
+
+    /// A follower says that it cannot follow.
+    pub(crate) fn suspended(&mut self, ctx: &mut Context, word: &FollowerSuspended) {
+        let node = word.follower.node;
+        let registered = ctx.eligible(node).is_none_or(|epoch| word.follower.broker_epoch >= epoch);
+        if word.leader_epoch != self.epoch || !registered {
+            return;
+        }
+        if let Some(remote) = self.remotes.get_mut(&node) {
+            remote.suspended();
             self.review(ctx);
         }
     }
@@ -279,15 +301,19 @@ impl Leader {
     }
 
     /// When something is to be done even if nothing happens.
-    pub(crate) fn next_tick(&self, settings: &Settings, log_end: Offset, now: Time) -> Option<Time> {
+    pub(crate) fn next_tick(&self, settings: &Settings, offsets: &Offsets, now: Time) -> Option<Time> {
+        let log_end = offsets.log_end;
         let acks = [self.uncommitted.next_deadline(), self.unsynced.next_deadline()];
-        let lag = settings.lag_time_max;
+        let (lag, stall) = (settings.lag_time_max, settings.stall_time_max);
         let lagging = (self.remotes.values())
             .filter(|remote| {
                 remote.replicated(settings.durability).is_none_or(|replicated| replicated < log_end)
             })
-            .flat_map(|remote| [remote.lags_at(JOIN_WINDOW), remote.lags_at(lag)])
+            .flat_map(|remote| {
+                [remote.lags_at(JOIN_WINDOW), remote.lags_at(lag), Some(remote.pace.next_look(stall))]
+            })
             .flatten()
+            .chain(Some(self.pace.next_look(stall)).filter(|_| offsets.high_watermark < log_end))
             .filter(|at| *at > now);
         let quiet = Some(self.isr.quiet_until()).filter(|until| *until > now);
         let change = self.isr.next_tick(settings.proposal_timeout);
@@ -295,9 +321,22 @@ impl Leader {
     }
 
     /// Looks again at all that depends on followers, metadata or time.
-    fn review(&mut self, ctx: &mut Context) {
+    pub(crate) fn review(&mut self, ctx: &mut Context) {
         self.advance_watermark(ctx);
+        self.look_at_paces(ctx);
         self.tend_isr(ctx);
+    }
+
+    /// Looks who stands still while records wait.
+    fn look_at_paces(&mut self, ctx: &Context) {
+        let (offsets, durability, stall) =
+            (*ctx.log.offsets(), ctx.durability(), ctx.settings.stall_time_max);
+        let waits = offsets.high_watermark < offsets.log_end;
+        self.pace.look(waits && offsets.replicated(durability) < offsets.log_end, stall, ctx.now);
+        for remote in self.remotes.values_mut() {
+            let lacks = remote.replicated(durability).is_none_or(|replicated| replicated < offsets.log_end);
+            remote.pace.look(waits && lacks, stall, ctx.now);
+        }
     }
 
     /// Whether nothing may be committed now: too few are in sync, as far as this broker knows the configuration, or the
@@ -357,7 +396,7 @@ impl Leader {
 
 fn drop_follower(ctx: &mut Context, node: NodeId, remote: &mut RemoteReplica) {
     if let Some(subscription) = remote.subscription() {
-        remote.gone(subscription);
+        remote.gone(subscription, ctx.settings.durability, ctx.log.offsets().log_end, ctx.now);
         ctx.emit(Effect::DropFollower { follower: node, subscription });
     }
 }

@@ -10,6 +10,7 @@
 //! | `leader` | batches, followers, the high watermark, acknowledgements |
 //! | `agreement` | where a follower's log and the leader's part |
 //! | `remote` | a follower as its leader sees it |
+//! | `pace` | whether a replica that lacks something stands still |
 //! | `membership` | who should be in the ISR |
 //! | `isr` | the committed ISR and the one change that may be under way |
 //! | `follower` | cutting the log to where it agrees with the leader's, appending what that sends |
@@ -40,6 +41,7 @@ mod leader;
 mod machine;
 mod membership;
 mod offsets;
+mod pace;
 mod remote;
 mod time;
 mod view;
@@ -49,9 +51,9 @@ mod tests;
 
 pub use effect::{Acked, Alarm, Effect, Standing, SubscribeReply, Verdict};
 pub use event::{
-    Acks, Assignment, AwaitCommitted, Durability, Event, FollowerProgress, FollowerSubscribe, IsrOutcome,
-    LeaderData, LeaderRecovery, LocalLog, PartitionState, Produce, ProposalId, ReplicaIdentity, Settings,
-    Token, UncleanElection,
+    Ability, Acks, Assignment, AwaitCommitted, Durability, Event, FollowerProgress, FollowerSubscribe,
+    FollowerSuspended, IsrOutcome, LeaderData, LeaderRecovery, LocalLog, PartitionState, Produce, ProposalId,
+    ReplicaIdentity, Settings, Token, UncleanElection,
 };
 pub use machine::Partition;
 pub use offsets::{LogPosition, Offsets};

@@ -6,7 +6,8 @@ use vltava_model::{BrokerEpoch, ErrorCode, NodeId, Offset};
 use crate::context::Context;
 use crate::effect::{Alarm, Effect, SubscribeReply};
 use crate::event::{
-    Assignment, Event, IsrOutcome, LocalLog, PartitionState, ProposalId, ReplicaIdentity, Settings, Token,
+    Ability, Assignment, Event, IsrOutcome, LocalLog, PartitionState, ProposalId, ReplicaIdentity, Settings,
+    Token,
 };
 use crate::follower::{Follower, NOT_LEADER};
 use crate::leader::Leader;
@@ -20,6 +21,7 @@ pub struct Partition {
     pub(crate) settings: Settings,
     pub(crate) log: LogState,
     pub(crate) assignment: Option<Assignment>,
+    ability: Ability,
     proposals: u64,
     pub(crate) role: Role,
 }
@@ -37,7 +39,15 @@ impl Partition {
     pub fn new(local: ReplicaIdentity, log: LocalLog, settings: Settings) -> Self {
         let log = LogState::open(log);
         log.offsets().check();
-        Self { local, settings, log, assignment: None, proposals: 0, role: Role::Idle }
+        Self {
+            local,
+            settings,
+            log,
+            assignment: None,
+            ability: Ability::Able,
+            proposals: 0,
+            role: Role::Idle,
+        }
     }
 
     /// Takes one event, and appends what the caller must do, in order, to `effects`. `now` never goes back.
@@ -79,6 +89,14 @@ impl Partition {
             }
             Event::StorageFailed if seeded(SeededBug::GoesOnAfterFailure) => {}
             Event::StorageFailed => self.storage_failed(now, effects),
+            Event::Ability(ability) => {
+                self.ability = ability;
+                self.with_role(now, effects, |ctx, role| match role {
+                    Role::Leader(leader) => leader.review(ctx),
+                    Role::Follower(follower) => follower.ability_changed(ctx),
+                    Role::Idle | Role::Failed => {}
+                });
+            }
             Event::IsrAnswered { proposal, outcome } => self.isr_answered(proposal, outcome, now, effects),
             Event::LogStartMoved { log_start } => self.log.advance_start(log_start),
             Event::DeleteRecords { token, before } => self.delete_records(token, before, now, effects),
@@ -114,6 +132,7 @@ impl Partition {
                 Event::AwaitCommitted(again) => leader.await_committed(ctx, again),
                 Event::FollowerSubscribe(request) => leader.subscribe(ctx, request),
                 Event::FollowerProgress(report) => leader.progress(ctx, report),
+                Event::FollowerSuspended(word) => leader.suspended(ctx, word),
                 Event::FollowerGone { follower, subscription } => leader.gone(ctx, *follower, *subscription),
                 _ => {}
             }
@@ -148,6 +167,7 @@ impl Partition {
             settings: &self.settings,
             assignment,
             log: &mut self.log,
+            ability: self.ability,
             proposals: &mut self.proposals,
             now,
             effects,

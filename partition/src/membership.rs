@@ -1,5 +1,7 @@
 //! Which ISR a leader wants, and when it says so.
 //!
+//! An ISR without the leader means that it steps down: the controller elects one of those that are left.
+//!
 //! It does not decide who is in the ISR: the controller does, and until it has, [`crate::isr`] keeps what may be true.
 
 use vltava_model::NodeId;
@@ -7,7 +9,7 @@ use vltava_model::seeded::{SeededBug, seeded};
 
 use crate::context::Context;
 use crate::effect::Effect;
-use crate::event::ProposalId;
+use crate::event::{Ability, ProposalId};
 use crate::isr::Members;
 use crate::leader::Leader;
 use crate::remote::RemoteReplica;
@@ -49,7 +51,7 @@ impl Leader {
     }
 
     /// The ISR as it should be, if that is another one: without those that may not be in it, else with all that can join,
-    /// else without those that lag. Joining comes before lagging, lest the ISR be smaller than it must in between.
+    /// else without those that don't follow. Joining comes before that, lest the ISR be smaller than it must in between.
     fn wanted_isr(&self, ctx: &Context) -> Option<Members> {
         let me = ctx.local.node;
         let committed = self.isr.committed();
@@ -58,17 +60,33 @@ impl Leader {
             return Some(self.members(ctx, |node, _| committed.contains(&node) && stays(node)));
         }
         let joins = |node: NodeId, remote: &RemoteReplica| {
-            self.may_join(ctx, node, remote) && self.has_enough(ctx, remote)
+            self.may_join(ctx, node, remote)
+                && self.has_enough(ctx, remote)
+                && !remote.pace.has_stalled(ctx.now)
         };
         if self.remotes.iter().any(|(node, remote)| !committed.contains(node) && joins(*node, remote)) {
             return Some(self.members(ctx, |node, remote| committed.contains(&node) || joins(node, remote)));
         }
         let (end, lag) = (ctx.log.offsets().log_end, ctx.settings.lag_time_max);
-        let lags = |remote: &RemoteReplica| !remote.is_caught_up(ctx.durability(), end, ctx.now, lag);
-        if self.remotes.iter().any(|(node, remote)| committed.contains(node) && lags(remote)) {
-            return Some(self.members(ctx, |node, remote| committed.contains(&node) && !lags(remote)));
+        let follows = |remote: &RemoteReplica| {
+            !remote.is_suspended()
+                && !remote.pace.has_stalled(ctx.now)
+                && remote.is_caught_up(ctx.durability(), end, ctx.now, lag)
+        };
+        let rest = self.members(ctx, |node, remote| committed.contains(&node) && follows(remote));
+        let able = |node: NodeId, remote: &RemoteReplica| committed.contains(&node) && !remote.is_suspended();
+        let cannot_lead = ctx.ability == Ability::Hindered || self.pace.has_stalled(ctx.now);
+        let heirs = match cannot_lead {
+            true => Some(rest.clone()),
+            // Nobody follows, but they may follow one of their own: who is cut off may be this broker.
+            false if rest.len() < ctx.min_insync() => Some(self.members(ctx, able)),
+            false => None,
+        };
+        let heirs: Members = heirs.into_iter().flatten().filter(|(node, _)| *node != me).collect();
+        if heirs.len() >= ctx.min_insync() {
+            return Some(heirs);
         }
-        None
+        (rest.len() < committed.len()).then_some(rest)
     }
 
     /// Whether a follower has all that may be committed: the watermark alone says too little while it is older than this

@@ -7,7 +7,8 @@ use std::time::Duration;
 use vltava_model::Offset;
 use vltava_model::seeded::{SeededBug, seeded};
 
-use crate::event::{Durability, ReplicaIdentity, Token};
+use crate::event::{Ability, Durability, ReplicaIdentity, Token};
+use crate::pace::Pace;
 use crate::time::Time;
 
 /// How far a follower's log agrees with the leader's.
@@ -43,16 +44,20 @@ struct Known {
 }
 
 /// See the module.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RemoteReplica {
     known: Option<Known>,
     /// When it last had all that the leader had. A member of the ISR at the election had all then.
     caught_up_at: Option<Time>,
+    /// Whether it comes nearer. One without a subscription does not.
+    pub(crate) pace: Pace,
+    /// What it said last of itself.
+    ability: Ability,
 }
 
 impl RemoteReplica {
-    pub(crate) fn new(caught_up_at: Option<Time>) -> Self {
-        Self { known: None, caught_up_at }
+    pub(crate) fn new(caught_up_at: Option<Time>, now: Time) -> Self {
+        Self { known: None, caught_up_at, pace: Pace::new(now), ability: Ability::Able }
     }
 
     pub(crate) fn identity(&self) -> Option<ReplicaIdentity> {
@@ -81,6 +86,7 @@ impl RemoteReplica {
         leader_end: Offset,
         now: Time,
     ) {
+        self.ability = Ability::Able;
         if let Some(known) = &mut self.known
             && known.identity == identity
         {
@@ -96,6 +102,18 @@ impl RemoteReplica {
             mark: Mark { end: leader_end, at: now },
             subscription: Some(subscription),
         });
+        self.pace = Pace::new(now);
+    }
+
+    /// It says that it cannot follow. That holds until it subscribes: what a stream carries that broke may come later than
+    /// what the next one does.
+    pub(crate) fn suspended(&mut self) {
+        self.ability = Ability::Hindered;
+    }
+
+    /// Whether it said that it cannot follow, and has not come back since.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.ability == Ability::Hindered && self.subscription().is_none()
     }
 
     /// A report; `false` when it is of an identity that did not subscribe. Within one identity and epoch a log only grows,
@@ -112,9 +130,13 @@ impl RemoteReplica {
             return false;
         };
         let progress = &mut known.progress;
+        let before = progress.replicated(durability);
         progress.log_end = progress.log_end.max(reported.log_end.min(leader_end));
         progress.durable_end = progress.durable_end.max(reported.durable_end.min(progress.log_end));
         let replicated = progress.replicated(durability);
+        if replicated > before {
+            self.pace = Pace::new(now);
+        }
         if replicated >= leader_end {
             self.caught_up_at = Some(now);
             known.mark = Mark { end: leader_end, at: now };
@@ -138,21 +160,33 @@ impl RemoteReplica {
         {
             self.caught_up_at = Some(now);
             known.mark = Mark { end: after, at: now };
+            if known.subscription.is_some() {
+                self.pace = Pace::new(now);
+            }
         }
     }
 
     /// Its subscription ended; what it has, it has.
-    pub(crate) fn gone(&mut self, subscription: Token) {
+    pub(crate) fn gone(
+        &mut self,
+        subscription: Token,
+        durability: Durability,
+        leader_end: Offset,
+        now: Time,
+    ) {
         if let Some(known) = &mut self.known
             && known.subscription == Some(subscription)
         {
             known.subscription = None;
+            if known.progress.replicated(durability) >= leader_end {
+                self.pace = Pace::new(now);
+            }
         }
     }
 
     /// Its process ended: what it had may be gone (B10).
-    pub(crate) fn forget(&mut self) {
-        *self = Self::default();
+    pub(crate) fn forget(&mut self, now: Time) {
+        *self = Self::new(None, now);
     }
 
     /// Whether it has all, or had all not long ago.

@@ -106,7 +106,7 @@ impl Partition {
         match &self.role {
             Role::Idle | Role::Failed => None,
             Role::Follower(follower) => follower.next_tick(),
-            Role::Leader(leader) => leader.next_tick(&self.settings, self.log.offsets().log_end, now),
+            Role::Leader(leader) => leader.next_tick(&self.settings, self.log.offsets(), now),
         }
     }
 }

@@ -154,6 +154,7 @@ fn broker(machine: &Machine, node: u32, window: Arc<Mutex<Window>>, stop: Arc<No
             shard_queue: 256,
             max_batch_bytes: 4 << 20,
             replica_lag_max: Duration::from_secs(10),
+            replica_stall_max: Duration::from_secs(2),
             replica_window_bytes: 8 << 20,
             retention_interval: Duration::from_secs(300),
             min_free_bytes: 0,

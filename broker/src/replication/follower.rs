@@ -16,7 +16,8 @@ use vltava_model::{DirectoryId, LeaderEpoch, NodeId, Offset, TopicPartition};
 use vltava_proto::status;
 use vltava_proto::v1::replica_client::ReplicaClient;
 use vltava_proto::v1::{
-    Follow, FollowReply, FollowerMessage, LeaderMessage, Progress, ReplicaData, ReplicaHello, follow_reply,
+    Follow, FollowReply, FollowerMessage, LeaderMessage, Progress, ReplicaData, ReplicaHello, Suspension,
+    follow_reply,
 };
 
 use crate::channel::{self, MAX_MESSAGE_BYTES};
@@ -57,6 +58,17 @@ pub struct FollowSpec {
     pub directory: DirectoryId,
 }
 
+/// A partition that a shard cannot have followed for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SuspendSpec {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The epoch in which the leader leads.
+    pub epoch: LeaderEpoch,
+    /// The directory that holds it here.
+    pub directory: DirectoryId,
+}
+
 /// How far a partition has come here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -82,6 +94,8 @@ struct Wishes {
     follow: BTreeMap<TopicPartition, FollowSpec>,
     unfollow: BTreeSet<TopicPartition>,
     progress: BTreeMap<TopicPartition, Report>,
+    /// Said once: whoever wants it said again says so.
+    suspend: BTreeMap<TopicPartition, SuspendSpec>,
     ended: bool,
 }
 
@@ -118,6 +132,26 @@ impl Followers {
 
     /// Begins to follow, or follows anew. Called from shard threads.
     pub fn follow(&self, leader: NodeId, spec: FollowSpec) {
+        self.on_stream(leader, |wishes| {
+            wishes.unfollow.remove(&spec.partition);
+            wishes.progress.remove(&spec.partition);
+            wishes.suspend.remove(&spec.partition);
+            wishes.follow.insert(spec.partition, spec);
+        });
+    }
+
+    /// Follows no more for now, and tells the leader so. Called from shard threads.
+    pub fn suspend(&self, leader: NodeId, spec: SuspendSpec) {
+        self.on_stream(leader, |wishes| {
+            wishes.follow.remove(&spec.partition);
+            wishes.progress.remove(&spec.partition);
+            wishes.unfollow.insert(spec.partition);
+            wishes.suspend.insert(spec.partition, spec);
+        });
+    }
+
+    /// Changes what is wished of a leader, to which there is a stream from then on.
+    fn on_stream(&self, leader: NodeId, change: impl FnOnce(&mut Wishes)) {
         let Some(state) = lock(&self.state).clone() else { return };
         let mut streams = lock(&self.streams);
         let stream = streams.entry(leader).or_insert_with(|| {
@@ -130,11 +164,7 @@ impl Followers {
             self.runtime.spawn(run(stream.clone(), state));
             stream
         });
-        let mut wishes = lock(&stream.wishes);
-        wishes.unfollow.remove(&spec.partition);
-        wishes.progress.remove(&spec.partition);
-        wishes.follow.insert(spec.partition, spec);
-        drop(wishes);
+        change(&mut lock(&stream.wishes));
         stream.changed.notify_one();
     }
 
@@ -143,6 +173,7 @@ impl Followers {
         self.with(leader, |wishes| {
             wishes.follow.remove(&partition);
             wishes.progress.remove(&partition);
+            wishes.suspend.remove(&partition);
             wishes.unfollow.insert(partition);
         });
     }
@@ -242,9 +273,11 @@ async fn run(stream: Arc<Stream>, state: Arc<BrokerState>) {
 /// Takes an idle stream out of the register, unless a wish came meanwhile.
 fn retire(stream: &Arc<Stream>, state: &BrokerState) -> bool {
     let mut streams = lock(&state.followers.streams);
-    if !lock(&stream.wishes).follow.is_empty() {
+    let wishes = lock(&stream.wishes);
+    if !wishes.follow.is_empty() || !wishes.suspend.is_empty() {
         return false;
     }
+    drop(wishes);
     streams.remove(&stream.leader);
     true
 }
@@ -263,7 +296,7 @@ async fn connection(
     let address = state
         .broker_address(stream.leader)
         .ok_or_else(|| Status::unavailable("the leader's address is not known yet"))?;
-    let channel = channel::lazy(&address).map_err(|error| Status::unavailable(error.to_string()))?;
+    let channel = channel::watched(&address).map_err(|error| Status::unavailable(error.to_string()))?;
     let mut client = ReplicaClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -291,7 +324,7 @@ async fn connection(
                 }
                 let message = collect(stream, slots);
                 let has_news = !message.follow.is_empty() || !message.unfollow.is_empty()
-                    || !message.progress.is_empty() || message.grant_bytes > 0;
+                    || !message.progress.is_empty() || !message.suspended.is_empty() || message.grant_bytes > 0;
                 if has_news && out.send(message).await.is_err() {
                     return Err(Status::unavailable("the connection closed"));
                 }
@@ -331,6 +364,7 @@ fn collect(stream: &Stream, slots: &mut Slots) -> FollowerMessage {
         slots.by_slot.insert(slot, Followed { partition, epoch: spec.epoch, shard: spec.shard });
         slots.by_partition.insert(partition, slot);
     }
+    message.suspended.extend(std::mem::take(&mut wishes.suspend).into_values().map(suspension));
     for (partition, report) in std::mem::take(&mut wishes.progress) {
         let Some(slot) = slots.by_partition.get(&partition) else { continue };
         if slots.by_slot.get(slot).is_some_and(|followed| followed.epoch == report.epoch) {
@@ -356,6 +390,15 @@ fn follow(slot: u32, spec: &FollowSpec) -> Follow {
         last_fetched_epoch: spec.last_epoch.map(LeaderEpoch::get),
         synced_end_offset: spec.durable_end.get(),
         log_start_offset: spec.log_start.get(),
+        directory_id: spec.directory.to_bytes().to_vec().into(),
+    }
+}
+
+fn suspension(spec: SuspendSpec) -> Suspension {
+    Suspension {
+        topic_id: spec.partition.topic.to_bytes().to_vec().into(),
+        partition: spec.partition.partition.get(),
+        leader_epoch: spec.epoch.get(),
         directory_id: spec.directory.to_bytes().to_vec().into(),
     }
 }

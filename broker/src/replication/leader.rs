@@ -16,11 +16,11 @@ use vltava_commitlog::log::{LogReader, ReadBatches, ReadError};
 use vltava_model::{
     BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
 };
-use vltava_partition::{FollowerProgress, ReplicaIdentity};
+use vltava_partition::{FollowerProgress, FollowerSuspended, ReplicaIdentity};
 use vltava_proto::status;
 use vltava_proto::v1::{
     Diverging, Follow, FollowReply, FollowerMessage, LeaderMessage, Progress, ReplicaData, ReplicaHello,
-    Watermark, follow_reply,
+    Suspension, Watermark, follow_reply,
 };
 
 use crate::shard::command::{Command, Subscribe, SubscribeOutcome};
@@ -183,6 +183,9 @@ impl Reader {
                 self.tell(ToSender::Leave(slot)).await?;
             }
         }
+        for suspension in message.suspended {
+            self.suspended(&suspension).await?;
+        }
         for follow in message.follow {
             self.follow(follow).await?;
         }
@@ -199,6 +202,24 @@ impl Reader {
     async fn gone(&self, slot: u32, handle: &PartitionHandle) {
         let partition = handle.partition();
         handle.send_patiently(Command::FollowerGone { partition, slot, wake: self.wake.clone() }).await;
+    }
+
+    async fn suspended(&self, suspension: &Suspension) -> Result<(), Status> {
+        let (Some(topic), Some(directory)) =
+            (TopicId::from_slice(&suspension.topic_id), DirectoryId::from_slice(&suspension.directory_id))
+        else {
+            return Err(bad("an id is not 16 bytes long"));
+        };
+        let partition = TopicPartition::new(topic, PartitionIndex::new(suspension.partition));
+        // Where the partition is not known yet, this is said again.
+        let Some(handle) = self.state.partition(partition) else { return Ok(()) };
+        let (node, broker_epoch) = self.follower;
+        let word = FollowerSuspended {
+            follower: ReplicaIdentity { node, broker_epoch, directory },
+            leader_epoch: LeaderEpoch::new(suspension.leader_epoch),
+        };
+        handle.send_patiently(Command::FollowerSuspended { partition, word }).await;
+        Ok(())
     }
 
     async fn progress(&self, progress: Progress) {

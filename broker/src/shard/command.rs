@@ -17,7 +17,7 @@ use crate::wake::WakeSet;
 
 /// When an append is acknowledged.
 pub use vltava_partition::Acks;
-use vltava_partition::{FollowerProgress, IsrOutcome, ProposalId, ReplicaIdentity};
+use vltava_partition::{FollowerProgress, FollowerSuspended, IsrOutcome, ProposalId, ReplicaIdentity};
 
 /// Appends one batch.
 pub struct Produce {
@@ -147,6 +147,13 @@ pub enum Command {
         progress: FollowerProgress,
         /// Its first offset.
         log_start: Offset,
+    },
+    /// A follower cannot follow for now.
+    FollowerSuspended {
+        /// What.
+        partition: TopicPartition,
+        /// Who says so.
+        word: FollowerSuspended,
     },
     /// A follower's stream or subscription ended.
     FollowerGone {

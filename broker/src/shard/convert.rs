@@ -34,8 +34,13 @@ pub(super) fn settings(turn: &Turn<'_>, assign: &Assign) -> Settings {
         true => UncleanElection::Allowed,
         false => UncleanElection::Forbidden,
     };
+    let options = &turn.state.options;
     let min_insync = assign.config.min_insync_replicas;
-    Settings { unclean_election, ..Settings::new(min_insync, turn.state.options.replica_lag_max, durability) }
+    Settings {
+        unclean_election,
+        stall_time_max: options.replica_stall_max.min(options.replica_lag_max),
+        ..Settings::new(min_insync, options.replica_lag_max, durability)
+    }
 }
 
 /// What metadata say of a partition and of those that hold it.

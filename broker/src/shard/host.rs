@@ -12,7 +12,7 @@ use vltava_commitlog::log::{Log, LogReader, ProducerCheck, SyncPoint};
 use vltava_model::batch::Batch;
 use vltava_model::{DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, TopicPartition};
 use vltava_partition::{
-    AwaitCommitted, Event, FollowerProgress, FollowerSubscribe, LeaderData, LogPosition, Partition,
+    Ability, AwaitCommitted, Event, FollowerProgress, FollowerSubscribe, LeaderData, LogPosition, Partition,
     ReplicaIdentity, Standing as Role, Time, Token,
 };
 
@@ -63,6 +63,10 @@ struct Deletion {
     reply: oneshot::Sender<Result<Offset, ErrorCode>>,
 }
 
+/// For how long at least nothing is appended after an append found no room: a disk that says that it has some may have too
+/// little.
+const HINDERED_MIN: Duration = Duration::from_millis(500);
+
 /// How long a deletion waits for the in-sync replicas.
 const DELETION_WAIT: Duration = Duration::from_secs(30);
 
@@ -93,8 +97,8 @@ pub struct Host {
     flush: Flush,
     /// Groups that hold something of this partition and are not durable yet, the one being gathered among them.
     in_flight: u32,
-    /// A follower that found no room on its disk, or no descriptor, follows nobody for a while.
-    starved: bool,
+    /// Since when nothing is appended, because there was no room on the disk, or no descriptor.
+    hindered: Option<Time>,
     deletions: Vec<Deletion>,
     /// Where the logs of followers begin, as they said last.
     follower_starts: BTreeMap<NodeId, Offset>,
@@ -120,7 +124,7 @@ impl Host {
             following: None,
             flush: Flush::Idle { records: 0 },
             in_flight: 0,
-            starved: false,
+            hindered: None,
             deletions: Vec::new(),
             follower_starts: BTreeMap::new(),
         }
@@ -172,7 +176,7 @@ impl Host {
 
     /// Whether ticks have something to do.
     pub fn wants_tick(&self, now: Time) -> bool {
-        self.starved
+        self.hindered.is_some()
             || !self.deletions.is_empty()
             || self.machine.next_tick(now).is_some_and(|due| due <= now)
     }
@@ -256,7 +260,8 @@ impl Host {
         let is_leader = self.leads();
         if is_leader && !turn.state.directories.has_room(self.directory) {
             turn.state.metrics.refused_full_disk.add(1);
-            return answer(request.reply, Err(ErrorCode::KafkaStorageError));
+            answer(request.reply, Err(ErrorCode::KafkaStorageError));
+            return self.out_of_room(turn);
         }
         let check = if is_leader { self.log.producers().check(&header) } else { ProducerCheck::Append };
         let token = turn.token();
@@ -399,8 +404,7 @@ impl Host {
     ) {
         if !turn.state.directories.has_room(self.directory) {
             // Not taken: the leader goes on without this replica until there is room.
-            self.starve(turn, "no room on the disk");
-            return;
+            return self.out_of_room(turn);
         }
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return };
         let (base_offset, end_offset) = (first.header().base_offset, last.header().end_offset());
@@ -422,22 +426,32 @@ impl Host {
         self.step(turn, event, Payload { batches, ..Payload::default() });
     }
 
-    fn starve(&mut self, turn: &mut Turn<'_>, why: &str) {
-        if !self.starved {
-            tracing::warn!(partition = %self.partition, why, "following is suspended");
-            self.starved = true;
-        }
-        if let Some(leader) = self.following.take() {
-            turn.state.followers.unfollow(leader, self.partition);
+    /// There is no room on the disk.
+    pub fn out_of_room(&mut self, turn: &mut Turn<'_>) {
+        self.hinder(turn, "no room on the disk");
+    }
+
+    /// No file can be opened.
+    pub fn out_of_descriptors(&mut self, turn: &mut Turn<'_>) {
+        self.hinder(turn, "no file can be opened");
+    }
+
+    /// Nothing is appended for a while: whoever counts on this replica is told.
+    fn hinder(&mut self, turn: &mut Turn<'_>, why: &'static str) {
+        if self.hindered.replace(turn.now).is_none() {
+            let what = if self.leads() { "leading" } else { "following" };
+            tracing::warn!(partition = %self.partition, why, "{what} is suspended");
+            self.step(turn, Event::Ability(Ability::Hindered), Payload::default());
         }
     }
 
     /// Time passed.
     pub fn tick(&mut self, turn: &mut Turn<'_>) {
-        if self.starved && turn.state.directories.has_room(self.directory) {
-            self.starved = false;
-            tracing::info!(partition = %self.partition, "following goes on");
-            self.step(turn, Event::StreamLost { leader_epoch: self.epoch() }, Payload::default());
+        let is_over = self.hindered.is_some_and(|since| turn.now.since(since) >= HINDERED_MIN);
+        if is_over && turn.state.directories.has_room(self.directory) {
+            self.hindered = None;
+            tracing::info!(partition = %self.partition, "appending goes on");
+            self.step(turn, Event::Ability(Ability::Able), Payload::default());
         }
         self.step(turn, Event::Tick, Payload::default());
     }

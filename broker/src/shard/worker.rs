@@ -57,6 +57,7 @@ pub struct Turn<'a> {
 enum After {
     Fail(TopicPartition, DirectoryId, String),
     Damaged(TopicPartition, Cause, String),
+    Hindered(TopicPartition, fn(&mut Host, &mut Turn<'_>)),
     Rebuild(TopicPartition),
     Settled(TopicPartition),
 }
@@ -136,7 +137,7 @@ impl Turn<'_> {
     pub fn blame_later(&mut self, partition: TopicPartition, directory: DirectoryId, error: &LogError) {
         let is_blamed = |after: &After| match after {
             After::Fail(of, ..) | After::Damaged(of, ..) => *of == partition,
-            After::Rebuild(_) | After::Settled(_) => false,
+            After::Hindered(..) | After::Rebuild(_) | After::Settled(_) => false,
         };
         match error {
             LogError::Corrupt(damage) => {
@@ -154,6 +155,11 @@ impl Turn<'_> {
                 self.fail_later(partition, directory, error.to_string());
             }
         }
+    }
+
+    /// The host appends nothing for a while when it is done with what it does now.
+    pub fn hinder_later(&mut self, partition: TopicPartition, how: fn(&mut Host, &mut Turn<'_>)) {
+        self.tools.after.push(After::Hindered(partition, how));
     }
 
     /// The host's machine is made anew when the host is done with what it does now.
@@ -355,6 +361,9 @@ impl Worker {
                     self.fail_directory(directory);
                 }
                 After::Damaged(of, cause, what) => self.damaged(of, cause, &what),
+                After::Hindered(of, how) => {
+                    self.with(of, how);
+                }
                 After::Rebuild(of) => {
                     self.with(of, Host::rebuild);
                 }
@@ -463,6 +472,10 @@ impl Worker {
         match command {
             Command::FollowerProgress { partition, progress, log_start } => {
                 self.with(partition, |host, turn| host.follower_progress(turn, progress, log_start));
+            }
+            Command::FollowerSuspended { partition, word } => {
+                let event = Event::FollowerSuspended(word);
+                self.with(partition, |host, turn| host.step(turn, event, Payload::default()));
             }
             Command::FollowerGone { partition, slot, wake } => {
                 self.with(partition, |host, turn| host.follower_gone(turn, slot, &wake));

@@ -90,6 +90,7 @@ pub fn broker(
         shard_queue: config.limits.queued_max_requests,
         max_batch_bytes: config.limits.request_max_bytes / BATCHES_PER_REQUEST,
         replica_lag_max: Duration::from_millis(config.cluster.replica_lag_time_max_ms),
+        replica_stall_max: Duration::from_millis(config.cluster.replica_stall_time_max_ms),
         replica_window_bytes: config.broker.replica_fetch_response_max_bytes,
         retention_interval: config.storage.retention_check_interval,
         min_free_bytes: config.storage.free_bytes_min,

@@ -1,5 +1,8 @@
 //! A leader changes its partitions' in-sync replicas: compare-and-set on leader epoch and partition epoch (I29).
 //!
+//! A leader that leaves itself out steps down: it can not lead, or nobody follows it. That is granted where enough others are
+//! in sync and were heard of a moment ago, so that a leader does not give way to those that are gone before it.
+//!
 //! A request that was answered before, but whose answer was lost, is answered again from the state that it brought about.
 //! Errors tell the leader what to do: ask whom leads now, read the partition anew, wait, or ask another controller.
 
@@ -14,7 +17,7 @@ use vltava_proto::v1::{
 
 use super::topic_rules::TopicRules;
 use super::{Decision, Refusal, View};
-use crate::elections::PartitionChange;
+use crate::elections::{PartitionChange, Rules};
 
 /// Changes ISRs; each partition succeeds or fails by itself.
 ///
@@ -89,13 +92,17 @@ fn alter(view: &View, node: NodeId, wanted: &AlterPartition) -> Result<Altered, 
         let partition = PartitionImage::clone(image);
         return Ok(Altered { of, partition, record: None, taken_over: None });
     }
-    check_members(image, node, &isr, recovery)?;
+    let rules = TopicRules::of(view, topic).elections();
+    check_members(image, &isr)?;
+    match isr.contains(&node) {
+        true => check_recovery(image, &isr, recovery)?,
+        false => check_heirs(view, image, rules, &isr, recovery)?,
+    }
     check_eligible(view, image, node, wanted)?;
 
     // A leader that shuts down hands over as soon as somebody else is in sync.
     let others: Vec<_> = isr.iter().copied().filter(|member| view.may_lead(*member, image)).collect();
     let target = if others.is_empty() { isr } else { others };
-    let rules = TopicRules::of(view, topic).elections();
     let may_lead = |other: NodeId| view.may_lead(other, image);
     let target = in_order(image, &target);
     let after = PartitionChange::of(image, rules, &may_lead).with_isr(target).with_recovery(recovery).build();
@@ -162,27 +169,59 @@ fn check_epochs(
 }
 
 /// Whether the new ISR makes sense for this partition.
-fn check_members(
-    image: &PartitionImage,
-    node: NodeId,
-    isr: &[NodeId],
-    recovery: LeaderRecovery,
-) -> Result<(), Refusal> {
+fn check_members(image: &PartitionImage, isr: &[NodeId]) -> Result<(), Refusal> {
     let invalid = |what: String| Err(Refusal::new(ErrorCode::InvalidRequest, what));
+    if isr.is_empty() {
+        return invalid("an ISR that a leader asks for has members".into());
+    }
     if let Some(stranger) = isr.iter().find(|member| !image.has_replica(**member)) {
         return invalid(format!("broker {stranger} holds no replica of the partition"));
     }
     if let Some(twice) = isr.iter().enumerate().find(|(i, member)| isr[..*i].contains(member)) {
         return invalid(format!("broker {} is named twice", twice.1));
     }
-    if !isr.contains(&node) {
-        return invalid("the leader must be in the ISR".into());
-    }
+    Ok(())
+}
+
+/// Whether what the leader says of its recovery can be true.
+fn check_recovery(image: &PartitionImage, isr: &[NodeId], recovery: LeaderRecovery) -> Result<(), Refusal> {
+    let invalid = |what: &str| Err(Refusal::new(ErrorCode::InvalidRequest, what));
     if recovery == LeaderRecovery::Recovering && image.leader_recovery == LeaderRecovery::Recovered {
-        return invalid("the leader has recovered already".into());
+        return invalid("the leader has recovered already");
     }
     if recovery == LeaderRecovery::Recovering && isr.len() > 1 {
-        return invalid("a leader that recovers is alone in the ISR".into());
+        return invalid("a leader that recovers is alone in the ISR");
+    }
+    Ok(())
+}
+
+/// Whether a leader may step down in favour of these: each has all that is committed, together they can commit more, and
+/// they seem to live.
+fn check_heirs(
+    view: &View,
+    image: &PartitionImage,
+    rules: Rules,
+    isr: &[NodeId],
+    recovery: LeaderRecovery,
+) -> Result<(), Refusal> {
+    let refused = |what: String| Err(Refusal::new(ErrorCode::IneligibleReplica, what));
+    if recovery != image.leader_recovery {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequest,
+            "a leader that steps down says no more of itself",
+        ));
+    }
+    let enough = usize::try_from(rules.min_insync_replicas).unwrap_or(usize::MAX);
+    if isr.len() < enough.min(image.replicas.len()).max(1) {
+        return refused(format!("{} others are too few to step down for", isr.len()));
+    }
+    for member in isr {
+        if !image.isr.contains(member) {
+            return refused(format!("broker {member} is not in sync"));
+        }
+        if !view.liveness.is_heard(*member, view.now) {
+            return refused(format!("broker {member} has not been heard of for a while"));
+        }
     }
     Ok(())
 }

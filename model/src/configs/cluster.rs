@@ -17,6 +17,8 @@ pub struct ClusterConfig {
     pub leader_imbalance_check_interval_ms: u64,
     /// `replica.lag.time.max.ms`.
     pub replica_lag_time_max_ms: u64,
+    /// `replica.stall.time.max.ms`.
+    pub replica_stall_time_max_ms: u64,
     /// `broker.session.timeout.ms`.
     pub broker_session_timeout_ms: u64,
     /// `broker.heartbeat.interval.ms`.
@@ -38,6 +40,7 @@ impl ClusterConfig {
             auto_leader_rebalance: layers.boolean(&table::AUTO_LEADER_REBALANCE_ENABLE)?,
             leader_imbalance_check_interval_ms: seconds.saturating_mul(1000),
             replica_lag_time_max_ms: layers.integer(&table::REPLICA_LAG_TIME_MAX_MS)?,
+            replica_stall_time_max_ms: layers.integer(&table::REPLICA_STALL_TIME_MAX_MS)?,
             broker_session_timeout_ms: layers.integer(&table::BROKER_SESSION_TIMEOUT_MS)?,
             broker_heartbeat_interval_ms: layers.integer(&table::BROKER_HEARTBEAT_INTERVAL_MS)?,
         })

@@ -111,6 +111,8 @@ keys! {
         "How often the controller looks for partitions that their preferred replica does not lead, in seconds. Kafka waits for 300.");
     REPLICA_LAG_TIME_MAX_MS = cluster("replica.lag.time.max.ms", integer(1, i64::MAX), "30000",
         "How long a follower may lag behind its leader's log end, in milliseconds, before it leaves the ISR.");
+    REPLICA_STALL_TIME_MAX_MS = cluster("replica.stall.time.max.ms", integer(1, i64::MAX), "2000",
+        "How long a replica may come no nearer to the log end, in milliseconds, while records wait for it: then a follower leaves the ISR, and a leader lets another lead. Kafka has no such bound.");
     BROKER_SESSION_TIMEOUT_MS = cluster("broker.session.timeout.ms", integer(50, 3_600_000), "3000",
         "How long a broker may be silent, in milliseconds, before the controller fences it. Kafka waits for 9,000.");
     BROKER_HEARTBEAT_INTERVAL_MS = cluster("broker.heartbeat.interval.ms", integer(10, 60_000), "500",

@@ -156,7 +156,8 @@ fn committed_records_are_not_given_up() {
     assert_eq!(bench.machine.offsets().log_end, at(44));
     // It stays out of this until another leads.
     assert_eq!(bench.step(Event::StreamLost { leader_epoch: epoch(10) }), []);
-    assert_eq!(bench.wait(Duration::from_secs(60)), []);
+    let suspend = Effect::Suspend { leader: node(3), leader_epoch: epoch(10) };
+    assert_eq!(bench.wait(Duration::from_secs(60)), [suspend]);
     let recovering = PartitionState { recovery: LeaderRecovery::Recovering, ..state(Some(3), 11, 3, &[3]) };
     bench.step(assigned(recovering));
     let effects =

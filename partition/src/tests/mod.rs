@@ -3,6 +3,7 @@
 mod following;
 mod isr;
 mod leading;
+mod stalls;
 
 use std::time::Duration;
 

@@ -133,7 +133,7 @@ impl Controller {
 
     /// Answers from an older version: a controller that was deposed and does not know.
     pub fn alter_isr_stale(&self, request: &AlterIsr, version: usize) -> IsrOutcome {
-        match judge(self.at(version), request) {
+        match judge(self.at(version), request, self.min_insync) {
             Ok(Verdict::Change) => IsrOutcome::Failed(ErrorCode::NotController),
             Ok(Verdict::DoneBefore) => IsrOutcome::Applied(self.at(version).state.clone()),
             Err(code) => IsrOutcome::Failed(code),
@@ -141,7 +141,7 @@ impl Controller {
     }
 
     pub fn alter_isr(&mut self, request: &AlterIsr) -> IsrOutcome {
-        match judge(self.now(), request) {
+        match judge(self.now(), request, self.min_insync) {
             Err(code) => return IsrOutcome::Failed(code),
             Ok(Verdict::DoneBefore) => return IsrOutcome::Applied(self.now().state.clone()),
             Ok(Verdict::Change) => {}
@@ -197,7 +197,7 @@ enum Verdict {
     DoneBefore,
 }
 
-fn judge(meta: &Meta, request: &AlterIsr) -> Result<Verdict, ErrorCode> {
+fn judge(meta: &Meta, request: &AlterIsr, min_insync: usize) -> Result<Verdict, ErrorCode> {
     let state = &meta.state;
     if meta.brokers.get(&request.node).is_none_or(|broker| broker.epoch != request.broker_epoch) {
         return Err(ErrorCode::StaleBrokerEpoch);
@@ -209,8 +209,16 @@ fn judge(meta: &Meta, request: &AlterIsr) -> Result<Verdict, ErrorCode> {
         return Err(ErrorCode::FencedLeaderEpoch);
     }
     let members: Vec<NodeId> = request.isr.iter().map(|(node, _)| *node).collect();
-    if state.leader != Some(request.node) || !members.contains(&request.node) {
+    if state.leader != Some(request.node) {
         return Err(ErrorCode::InvalidRequest);
+    }
+    // A leader that steps down leaves enough behind that have all.
+    let steps_down = !members.contains(&request.node);
+    if steps_down && request.partition_epoch == state.partition_epoch {
+        let enough = min_insync.min(state.replicas.len());
+        if members.len() < enough || !members.iter().all(|node| state.isr.contains(node)) {
+            return Err(ErrorCode::IneligibleReplica);
+        }
     }
     if request.partition_epoch < state.partition_epoch {
         let same = members.len() == state.isr.len() && members.iter().all(|node| state.isr.contains(node));

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use vltava_model::{NodeId, Offset};
-use vltava_partition::{Acks, AwaitCommitted, Event, Produce, Standing, Token};
+use vltava_partition::{Ability, Acks, AwaitCommitted, Event, Produce, Standing, Token};
 
 use crate::disk::{Crash, Disk};
 use crate::node::Request;
@@ -96,9 +96,10 @@ impl World {
                     self.faults.cut_off.push(node);
                 }
             }
-            92..95 => {
+            92..94 => {
                 self.fail_disk(node)?;
             }
+            94..97 => self.fill_disk(node),
             _ => return self.delete_records(node),
         }
         Ok(())
@@ -123,6 +124,14 @@ impl World {
         self.later(50 * MS, Happening::Fence(node));
         self.later(400 * MS, Happening::End(process));
         Ok(())
+    }
+
+    /// There is no room on a disk, and there is again.
+    fn fill_disk(&mut self, node: NodeId) {
+        let Some(process) = self.nodes[&node].process() else { return };
+        self.later(1, Happening::Room { process, ability: Ability::Hindered });
+        let full = *[20 * MS, 300 * MS, 1_000 * MS].choose(&mut self.rng).expect("three");
+        self.at(self.now + full, Happening::Room { process, ability: Ability::Able });
     }
 
     /// The process notices that it cannot go on, and is started anew.
@@ -216,6 +225,10 @@ impl World {
 
     pub fn produce(&mut self, node: NodeId, values: Vec<u64>, acks: Acks) -> Result<Option<Token>, String> {
         let records = values.len() as u32;
+        if self.nodes[&node].ability == Ability::Hindered {
+            // Refused before its machine hears of it.
+            return Ok(None);
+        }
         let Some(token) = self.request(node, values, acks) else { return Ok(None) };
         let deadline = self.nodes[&node].requests[&token].deadline;
         let deadline = vltava_partition::Time::new(std::time::Duration::from_micros(deadline));
@@ -255,6 +268,7 @@ impl World {
         }
         for process in self.nodes.values().filter_map(|node| node.process()).collect::<Vec<_>>() {
             self.later(300 * MS, Happening::Unfence(process));
+            self.later(100 * MS, Happening::Room { process, ability: Ability::Able });
         }
     }
 }

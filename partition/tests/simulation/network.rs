@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 use vltava_model::{LeaderEpoch, NodeId, Offset};
 use vltava_partition::{
-    Event, FollowerProgress, FollowerSubscribe, LeaderData, ReplicaIdentity, SubscribeReply, Token,
+    Event, FollowerProgress, FollowerSubscribe, FollowerSuspended, LeaderData, ReplicaIdentity,
+    SubscribeReply, Token,
 };
 
 use crate::disk::Record;
@@ -20,6 +21,7 @@ pub struct StreamId(u64);
 #[derive(Clone, Debug)]
 pub enum Message {
     Subscribe(FollowerSubscribe),
+    Suspended(FollowerSuspended),
     Progress(FollowerProgress),
     Reply(SubscribeReply),
     Data { data: LeaderData, records: Vec<Record> },
@@ -28,7 +30,7 @@ pub enum Message {
 
 impl Message {
     fn is_from_follower(&self) -> bool {
-        matches!(self, Self::Subscribe(_) | Self::Progress(_))
+        matches!(self, Self::Subscribe(_) | Self::Suspended(_) | Self::Progress(_))
     }
 }
 
@@ -56,7 +58,13 @@ pub struct Network {
 
 impl World {
     /// A follower's new stream takes the place of its last one.
-    pub fn open_stream(&mut self, follower: Process, leader: NodeId, subscribe: FollowerSubscribe) {
+    pub fn open_stream(
+        &mut self,
+        follower: Process,
+        leader: NodeId,
+        leader_epoch: LeaderEpoch,
+        first: Message,
+    ) {
         if let Some(old) = self.nodes[&follower.node].stream {
             self.cut(old, false);
         }
@@ -65,7 +73,7 @@ impl World {
             follower,
             leader,
             leader_process: self.nodes[&leader].process(),
-            leader_epoch: subscribe.leader_epoch,
+            leader_epoch,
             subscription: None,
             to_leader: self.now,
             to_follower: self.now,
@@ -73,7 +81,7 @@ impl World {
         };
         self.network.streams.insert(id, stream);
         self.nodes.get_mut(&follower.node).expect("known").stream = Some(id);
-        self.send(id, Message::Subscribe(subscribe));
+        self.send(id, first);
     }
 
     /// Sends on a stream. A message that cannot get through breaks it.
@@ -165,6 +173,7 @@ impl World {
                 self.nodes.get_mut(&receiver.node).expect("known").asked.insert(request.token, id);
                 self.step(receiver.node, Event::FollowerSubscribe(request), Vec::new())
             }
+            Message::Suspended(word) => self.step(receiver.node, Event::FollowerSuspended(word), Vec::new()),
             Message::Progress(report) => {
                 self.step(receiver.node, Event::FollowerProgress(report), Vec::new())
             }

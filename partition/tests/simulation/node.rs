@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 use vltava_model::{BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset};
 use vltava_partition::{
-    Acked, Acks, Durability, Effect, Event, FollowerSubscribe, IsrOutcome, LeaderData, LocalLog, LogPosition,
-    Partition, ProposalId, ReplicaIdentity, Standing, SubscribeReply, Token,
+    Ability, Acked, Acks, Durability, Effect, Event, FollowerSubscribe, FollowerSuspended, IsrOutcome,
+    LeaderData, LocalLog, LogPosition, Partition, ProposalId, ReplicaIdentity, Standing, SubscribeReply,
+    Token,
 };
 
 use crate::controller::AlterIsr;
@@ -50,6 +51,8 @@ pub struct Node {
     pub requests: BTreeMap<Token, Request>,
     /// A write or sync of this process failed: nothing that is written from then on counts.
     pub disk_failed: bool,
+    /// Whether its disk has room.
+    pub ability: Ability,
 }
 
 impl Node {
@@ -70,6 +73,7 @@ impl Node {
             subscribers: BTreeMap::new(),
             requests: BTreeMap::new(),
             disk_failed: false,
+            ability: Ability::Able,
         }
     }
 
@@ -87,6 +91,7 @@ impl Node {
         self.subscribers.clear();
         self.requests.clear();
         self.disk_failed = false;
+        self.ability = Ability::Able;
     }
 }
 
@@ -267,7 +272,12 @@ impl World {
                     // Nothing is ever deleted here up to the midst of a batch.
                     first_batch: Offset::MAX,
                 };
-                self.open_stream(process, leader, request);
+                self.open_stream(process, leader, leader_epoch, Message::Subscribe(request));
+            }
+            Effect::Suspend { leader, leader_epoch } => {
+                let word = FollowerSuspended { follower: identity, leader_epoch };
+                let process = self.nodes[&id].process().expect("it runs");
+                self.open_stream(process, leader, leader_epoch, Message::Suspended(word));
             }
             Effect::Unsubscribe { .. } => {
                 if let Some(stream) = self.node(id).stream.take() {
@@ -332,6 +342,9 @@ impl World {
     }
 
     fn append(&mut self, id: NodeId, base: Offset, records: Vec<Record>) -> Checked {
+        if self.nodes[&id].ability == Ability::Hindered {
+            return Err(format!("{id} appends at {base} though it has no room"));
+        }
         if self.nodes[&id].disk_failed {
             return Err(format!("I38: {id} appends at {base} though its storage failed"));
         }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use vltava_model::{DirectoryId, ErrorCode, NodeId};
-use vltava_partition::{Durability, Event, IsrOutcome, ProposalId, Settings, Time, Token};
+use vltava_partition::{Ability, Durability, Event, IsrOutcome, ProposalId, Settings, Time, Token};
 
 use crate::controller::{AlterIsr, Controller};
 use crate::disk::Record;
@@ -49,6 +50,8 @@ pub enum Happening {
     Synced { process: Process, ops: usize },
     /// The machine wanted to be woken.
     Tick(Process),
+    /// Its disk is full, or has room again.
+    Room { process: Process, ability: Ability },
     /// It ends, after its disk failed.
     End(Process),
     /// A message arrives.
@@ -104,7 +107,9 @@ impl World {
         let replicas: Vec<_> = (1..=count).map(NodeId::new).collect();
         let min_insync = if rng.random_bool(0.7) { 2 } else { rng.random_range(1..=3) };
         let durability = if rng.random_bool(0.75) { Durability::Synced } else { Durability::Relaxed };
+        let stall_time_max = *[60, 150, 300].choose(&mut rng).expect("three");
         let settings = Settings {
+            stall_time_max: Duration::from_millis(stall_time_max),
             proposal_timeout: Duration::from_millis(500),
             max_waiting_acks: if rng.random_bool(0.1) { 3 } else { 1_000 },
             ..Settings::new(min_insync, Duration::from_millis(300), durability)
@@ -229,6 +234,7 @@ impl World {
             | Happening::Unfence(process)
             | Happening::Synced { process, .. }
             | Happening::Tick(process)
+            | Happening::Room { process, .. }
             | Happening::End(process)
             | Happening::StreamLost { process, .. }
             | Happening::FollowerGone { process, .. }
@@ -240,6 +246,10 @@ impl World {
             Happening::End(process) => {
                 self.end(process);
                 Ok(())
+            }
+            Happening::Room { process, ability } => {
+                self.nodes.get_mut(&process.node).expect("known").ability = ability;
+                self.step(process.node, Event::Ability(ability), Vec::new())
             }
             Happening::Metadata(process) => self.metadata(process),
             Happening::Unfence(process) => self.unfence(process),

@@ -1,5 +1,6 @@
 //! Disks that fail and disks that are full.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,10 @@ use crate::support::{RECOVERY, conclude, create, progress, wait_in_sync};
 
 const TOPIC: &str = "disks";
 const SOME: u64 = 200;
+
+/// How long writes may be held up where enough replicas are well, on a slow and busy machine; far below
+/// `replica.lag.time.max.ms`.
+const WITHIN: Duration = Duration::from_secs(4);
 
 /// Files that even root can't write to, not even through what is open already; undone when dropped.
 struct Immutable(PathBuf);
@@ -207,4 +212,49 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     cluster.wait_ready();
     drop(cluster);
     drop(small);
+}
+
+/// The disk of a follower is full, then that of a leader: nobody waits for the one, and the other lets another lead. With room
+/// again both are in sync.
+#[test]
+fn a_full_disk_among_others_holds_nobody_up() {
+    let options = ClusterOptions {
+        nodes: vec![Role::Controller, Role::Broker, Role::Broker, Role::Broker],
+        extra: "log.journal.file.bytes = \"1MiB\"\nlog.dir.free.bytes.min = \"4MiB\"".to_owned(),
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::prepare(options);
+    let mut disks = BTreeMap::new();
+    for id in cluster.ids() {
+        let Some(small) = Small::mount(&cluster.log_dirs(id)[0], "96m") else {
+            eprintln!("SKIPPED: this user can't mount a tmpfs");
+            return;
+        };
+        disks.insert(id, small);
+        cluster.spawn(id);
+    }
+    cluster.wait_ready();
+    create(&cluster, TOPIC, 1, 3, &["min.insync.replicas=2"]);
+    wait_in_sync(&cluster, TOPIC, 1, 3);
+    let load = Load::start(&cluster.servers(), &LoadOptions::new(TOPIC, 1));
+    progress(&cluster, &load, SOME);
+    let leader = cluster.leader(TOPIC, 0);
+    let follower = cluster.ids().into_iter().skip(1).find(|id| *id != leader).expect("there are three");
+    for (victim, what) in [(follower, "following"), (leader, "leading")] {
+        load.longest_gap();
+        let filler = disks[&victim].fill();
+        cluster.wait_isr(TOPIC, 0, 2);
+        progress(&cluster, &load, SOME * 5);
+        let gap = load.longest_gap();
+        eprintln!("with the full disk of a replica that was {what}: longest gap {gap:?}");
+        assert!(gap < WITHIN, "{gap:?} without an ack\n{}", cluster.logs());
+        assert!(cluster.log(victim).contains(&format!("{what} is suspended")), "{}", cluster.logs());
+        assert_ne!(cluster.leader(TOPIC, 0), victim, "{}", cluster.logs());
+        fs::remove_file(filler).expect("it can be removed");
+        wait_in_sync(&cluster, TOPIC, 1, 3);
+        progress(&cluster, &load, SOME);
+    }
+    conclude(&mut cluster, load, "full disks", TOPIC, 1);
+    drop(cluster);
+    drop(disks);
 }

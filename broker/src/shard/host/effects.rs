@@ -10,7 +10,7 @@ use vltava_partition::{Effect, Event, Standing as Role, SubscribeReply, Token};
 
 use super::{Carried, DELETION_WAIT, Deletion, Flush, Host, Payload, Reply, Subscriber, answer};
 use crate::quorum::isr::Proposal;
-use crate::replication::follower::FollowSpec;
+use crate::replication::follower::{FollowSpec, SuspendSpec};
 use crate::shard::command::{Produced, SubscribeOutcome};
 use crate::shard::convert::local_log;
 use crate::shard::group::Durable;
@@ -69,6 +69,16 @@ impl Host {
                 self.following = None;
                 turn.state.followers.unfollow(leader, self.partition);
             }
+            Effect::Suspend { leader, leader_epoch } => {
+                if let Some(other) = self.following.take()
+                    && other != leader
+                {
+                    turn.state.followers.unfollow(other, self.partition);
+                }
+                let spec =
+                    SuspendSpec { partition: self.partition, epoch: leader_epoch, directory: self.directory };
+                turn.state.followers.suspend(leader, spec);
+            }
             Effect::ReportProgress { .. } => self.report(turn),
             // Shown once, after the step.
             Effect::WatermarkMoved { .. } => {}
@@ -109,14 +119,13 @@ impl Host {
                 return run.batches;
             }
             Err(AppendError::DiskFull) => {
+                turn.hinder_later(self.partition, Self::out_of_room);
                 payload.carried = Carried::Failed;
                 turn.rebuild_later(self.partition);
             }
             Err(AppendError::NoDescriptors) => {
                 turn.state.metrics.refused_no_descriptors.add(1);
-                if !self.leads() {
-                    self.starve(turn, "no file can be opened");
-                }
+                turn.hinder_later(self.partition, Self::out_of_descriptors);
                 payload.carried = Carried::Failed;
                 turn.rebuild_later(self.partition);
             }
@@ -275,11 +284,9 @@ impl Host {
         {
             turn.state.followers.unfollow(other, self.partition);
         }
-        if !self.starved {
-            // What was reported before must not come after.
-            turn.tell_peers();
-            turn.state.followers.follow(leader, spec);
-        }
+        // What was reported before must not come after.
+        turn.tell_peers();
+        turn.state.followers.follow(leader, spec);
     }
 
     fn show_role(&mut self, turn: &mut Turn<'_>, role: Role) {

@@ -55,6 +55,7 @@ fn options(storage: &MemoryStorage) -> BrokerOptions {
         shard_queue: 64,
         max_batch_bytes: 1 << 20,
         replica_lag_max: Duration::from_secs(30),
+        replica_stall_max: Duration::from_secs(2),
         replica_window_bytes: 1 << 20,
         retention_interval: Duration::from_secs(300),
         min_free_bytes: 0,

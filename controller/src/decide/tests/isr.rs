@@ -1,7 +1,9 @@
 //! Changes of ISRs by leaders: compare-and-set, and who may be a member.
 
+use std::time::Duration;
+
 use vltava_metadata::{BrokerState, LeaderRecovery};
-use vltava_model::{ErrorCode, TopicId};
+use vltava_model::{ErrorCode, NodeId, TopicId};
 use vltava_proto::v1::{
     AlterPartition, AlterPartitionsRequest, ElectLeadersRequest, ElectionType, Heartbeat,
 };
@@ -42,7 +44,9 @@ fn each_wrong_field_has_its_error() {
     assert_eq!(is(&|it| it.partition_epoch = 9), "NOT_CONTROLLER");
     assert_eq!(is(&|it| it.partition_epoch = 0), "INVALID_UPDATE_VERSION");
     assert_eq!(is(&|it| it.new_isr.clear()), "INVALID_REQUEST");
-    assert_eq!(is(&|it| it.new_isr.retain(|member| member.broker_id != 1)), "INVALID_REQUEST");
+    // A leader that steps down must leave enough behind that are in sync and were heard of.
+    assert_eq!(is(&|it| it.new_isr.retain(|member| member.broker_id == 2)), "INELIGIBLE_REPLICA");
+    assert_eq!(is(&|it| it.new_isr.retain(|member| member.broker_id != 1)), "INELIGIBLE_REPLICA");
     assert_eq!(is(&|it| it.new_isr[1].broker_id = 9), "INVALID_REQUEST");
     assert_eq!(is(&|it| it.new_isr[1].broker_id = 3), "INVALID_REQUEST");
     assert_eq!(is(&|it| it.new_isr[2].broker_epoch = 1), "INELIGIBLE_REPLICA");
@@ -107,6 +111,31 @@ fn who_is_fenced_or_stops_or_registered_anew_joins_no_isr() {
     assert_eq!(error(&cluster, &cluster.alter(1, topic, &[1, 3]), |_| {}), "INELIGIBLE_REPLICA");
     cluster.set_isr(1, topic, &[1, 2]);
     assert_eq!(cluster.gist(topic), (Some(1), vec![1, 2], vec![], 0));
+}
+
+#[test]
+fn a_leader_steps_down_for_members_that_live() {
+    let mut cluster = Cluster::of(&[1, 2, 3]);
+    let topic = cluster.topic("t", &[&[1, 2, 3]], &[("min.insync.replicas", "2")]);
+    cluster.now = Duration::from_secs(10);
+    let hear = |cluster: &mut Cluster, node: u32| {
+        cluster.liveness.connected(NodeId::new(node), incarnation_of(node, 1), cluster.now);
+    };
+    hear(&mut cluster, 2);
+    hear(&mut cluster, 3);
+    let request = cluster.alter(1, topic, &[2, 3]);
+    cluster.now = Duration::from_secs(12);
+    assert_eq!(error(&cluster, &request, |_| {}), "INELIGIBLE_REPLICA", "neither was heard of for 2 s");
+    hear(&mut cluster, 2);
+    assert_eq!(error(&cluster, &request, |_| {}), "INELIGIBLE_REPLICA", "3 was not");
+    hear(&mut cluster, 3);
+    assert_eq!(error(&cluster, &request, |it| it.new_isr.truncate(1)), "INELIGIBLE_REPLICA");
+    let decision = alter_partitions::decide(&cluster.view(), &request).unwrap();
+    let response = cluster.take(decision);
+    assert_eq!(error_of(&response.partitions[0].error), "NEW_LEADER_ELECTED");
+    assert_eq!(cluster.gist(topic), (Some(2), vec![2, 3], vec![], 1));
+    // Who led is in no ISR, and so no heir.
+    assert_eq!(error(&cluster, &cluster.alter(2, topic, &[1, 3]), |_| {}), "INELIGIBLE_REPLICA");
 }
 
 #[test]

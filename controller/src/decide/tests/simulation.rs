@@ -484,8 +484,12 @@ impl Simulation {
         let Some(leader) = image.leader else { return };
         let mut isr: Vec<_> =
             image.replicas.iter().filter(|_| self.random.random_ratio(2, 3)).copied().collect();
-        if !isr.contains(&leader) && self.below(10) > 0 {
-            isr.push(leader);
+        if !isr.contains(&leader) {
+            match self.below(4) {
+                // It steps down, mostly for those that have all.
+                0 => isr.retain(|node| image.isr.contains(node) || self.random.random_ratio(1, 10)),
+                _ => isr.push(leader),
+            }
         }
         let slip =
             |random: &mut StdRng, value: u32| value.wrapping_sub(u32::from(random.random_ratio(1, 12)));
@@ -517,6 +521,9 @@ impl Simulation {
                 || request.partitions[0].partition_epoch != image.partition_epoch.get();
             assert!(!is_old, "I29: {of} changed by {request:?}");
             assert!(!registered_since, "B10: {of} changed by {request:?}");
+            let steps_down = !isr.contains(&leader);
+            let legally = isr.iter().all(|node| image.isr.contains(node)) && !isr.is_empty();
+            assert!(!steps_down || legally, "{of}: stepped down by {request:?}");
         }
         self.history.in_sync.clone_from(&isr);
         let is_committed = self.commit(decision.records);
