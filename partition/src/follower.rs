@@ -122,7 +122,10 @@ impl Follower {
         let offsets = *ctx.log.offsets();
         self.phase = Phase::Subscribing { since: ctx.now };
         self.reported = offsets.replicated(ctx.durability());
-        let last_epoch = ctx.log.epochs().latest();
+        let last_epoch = match seeded(SeededBug::TakesDataBeforeAgreement) {
+            true => Some(self.epoch),
+            false => ctx.log.epochs().latest(),
+        };
         ctx.emit(Effect::Subscribe {
             leader: self.leader,
             leader_epoch: self.epoch,
@@ -186,9 +189,7 @@ impl Follower {
 
     pub(crate) fn data(&mut self, ctx: &mut Context, data: &LeaderData) {
         let is_old = data.leader_epoch != self.epoch && !seeded(SeededBug::BelievesZombieLeader);
-        let agrees =
-            self.phase == Phase::Following || (seeded(SeededBug::TakesDataBeforeAgreement) && !self.rests());
-        if is_old || !agrees {
+        if is_old || self.phase != Phase::Following {
             return;
         }
         let log_end = ctx.log.offsets().log_end;

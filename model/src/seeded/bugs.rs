@@ -60,7 +60,7 @@ bugs! {
     JoinsUnderUnseenRegistration "B10" LosesData "a leader proposes a follower under a registration that it has not seen in a subscription"
     CommitsBelowMinIsr "B11" LosesData "the watermark moves while fewer than min.insync.replicas are in sync"
     GoesOnAfterFailure "B13" LosesData "a replica goes on appending after its storage failed"
-    TakesDataBeforeAgreement "B14" LosesData "a follower appends and commits before the logs were found to agree"
+    TakesDataBeforeAgreement "B14" LosesData "a follower takes data and watermarks from where its log ends, before it is compared with the leader's"
     CountsDivergingFollowers "B15" LosesData "a leader counts the log end of a follower whose log diverges"
     DeletesUncommitted "B19" LosesData "records above the high watermark can be deleted"
     NeverProposesAgain "B21" Stalls "a lost answer of the controller leaves the leader waiting for ever"

@@ -81,7 +81,7 @@ impl World {
             50..60 => self.block(node),
             60..66 => self.network.blocked.clear(),
             66..74 => self.later(1, Happening::Fence(node)),
-            74..84 => {
+            74..80 => {
                 self.controller.prefer(node);
                 self.metadata_changed()?;
                 // There and back again, so that what was sent in an epoch is heard by the same leader in another.
@@ -89,6 +89,7 @@ impl World {
                     self.later(100 * MS, Happening::Prefer(before));
                 }
             }
+            80..84 => self.tug_of_war(node),
             84..88 => self.faults.slow_disk = Some(node).filter(|_| self.rng.random_bool(0.5)),
             88..92 => {
                 self.faults.cut_off.clear();
@@ -174,6 +175,28 @@ impl World {
         if self.rng.random_bool(0.5) {
             self.network.blocked.push((other, node));
         }
+    }
+
+    /// The leadership goes to a replica that lacks what another has, and back to who led before. The other cuts its log in
+    /// between; what it said of it when it was longer arrives only now, while its disk is slow to take the same again.
+    fn tug_of_war(&mut self, next: NodeId) {
+        let Some(leader) = self.controller.now().state.leader else { return };
+        let there = self.now + self.rng.random_range(10 * MS..200 * MS);
+        let back = there + self.rng.random_range(30 * MS..200 * MS);
+        let most = self.rng.random_range(50 * MS..400 * MS);
+        self.network.slow.insert((leader, next), most);
+        let others: Vec<_> =
+            self.setup.replicas.iter().copied().filter(|node| ![leader, next].contains(node)).collect();
+        if let Some(other) = others.choose(&mut self.rng).copied() {
+            let until = back + self.rng.random_range(20 * MS..200 * MS);
+            self.hold(other, leader, until);
+            if self.rng.random_bool(0.7) {
+                self.at(back, Happening::Slow(other));
+            }
+        }
+        self.at(there, Happening::Prefer(next));
+        self.at(back, Happening::Prefer(leader));
+        self.at(back + 300 * MS, Happening::Hasten);
     }
 
     fn delete_records(&mut self, node: NodeId) -> Checked {
@@ -262,6 +285,7 @@ impl World {
         self.faults.slow_disk = None;
         self.faults.cut_off.clear();
         self.network.blocked.clear();
+        self.network.slow.clear();
         for node in self.setup.replicas.clone() {
             self.later(100 * MS, Happening::Start(node));
             self.later(500 * MS, Happening::Start(node));

@@ -46,6 +46,10 @@ struct Stream {
     to_follower: Micros,
     /// What would arrive later does not, or should not.
     cut: Option<Micros>,
+    /// One of its ends let go of it in order: all that the follower said arrives, as long as it lives.
+    is_closed: bool,
+    /// What the follower says arrives no sooner.
+    stuck_until: Micros,
 }
 
 /// All streams there ever were, and who cannot reach whom.
@@ -54,6 +58,8 @@ pub struct Network {
     streams: BTreeMap<StreamId, Stream>,
     /// (from, to).
     pub blocked: Vec<(NodeId, NodeId)>,
+    /// How long what goes from one to the other may take, where that is long.
+    pub slow: BTreeMap<(NodeId, NodeId), Micros>,
 }
 
 impl World {
@@ -78,6 +84,8 @@ impl World {
             to_leader: self.now,
             to_follower: self.now,
             cut: None,
+            is_closed: false,
+            stuck_until: 0,
         };
         self.network.streams.insert(id, stream);
         self.nodes.get_mut(&follower.node).expect("known").stream = Some(id);
@@ -100,10 +108,11 @@ impl World {
             return;
         }
         let slow = self.faults.are_on && self.rng.random_bool(0.02);
-        let at = self.now + self.delay(if slow { 150 * MS } else { 4 * MS });
+        let most = if slow { 150 * MS } else { 4 * MS };
+        let at = self.now + self.delay(most.max(self.network.slow.get(&(from, to)).copied().unwrap_or(0)));
         let stream = self.network.streams.get_mut(&id).expect("streams are never forgotten");
         let last = if message.is_from_follower() { &mut stream.to_leader } else { &mut stream.to_follower };
-        *last = at.max(*last);
+        *last = at.max(*last).max(if message.is_from_follower() { stream.stuck_until } else { 0 });
         let at = *last;
         if self.faults.are_on && self.rng.random_bool(self.faults.duplication) {
             self.later(300 * MS, Happening::Message { stream: id, message: message.clone() });
@@ -119,6 +128,7 @@ impl World {
             return;
         }
         stream.cut = Some(cut_at);
+        stream.is_closed = !tell_follower;
         let (follower, leader_epoch) = (stream.follower, stream.leader_epoch);
         let gone = stream.leader_process.zip(stream.subscription);
         if tell_follower {
@@ -129,6 +139,20 @@ impl World {
             let follower = follower.node;
             self.later(200 * MS, Happening::FollowerGone { process, follower, subscription });
         }
+    }
+
+    /// What the follower says over a stream takes until then, whatever becomes of the stream.
+    pub fn hold(&mut self, follower: NodeId, leader: NodeId, until: Micros) {
+        let streams = self.network.streams.values_mut().filter(|stream| stream.cut.is_none());
+        for stream in streams.filter(|stream| (stream.follower.node, stream.leader) == (follower, leader)) {
+            stream.stuck_until = until;
+        }
+    }
+
+    /// The leader lets go of a follower: what that says may have been on the way.
+    pub fn let_go(&mut self, id: StreamId) {
+        self.cut(id, true);
+        self.network.streams.get_mut(&id).expect("streams are never forgotten").is_closed = true;
     }
 
     /// All streams that are open now.
@@ -160,7 +184,8 @@ impl World {
             self.cut(id, true);
             return Ok(());
         };
-        let is_late = stream.cut.is_some_and(|cut| cut < self.now);
+        let was_said = stream.is_closed && message.is_from_follower() && self.lives(stream.follower);
+        let is_late = stream.cut.is_some_and(|cut| cut < self.now) && !was_said;
         if is_late && !(self.faults.are_on && self.rng.random_bool(self.faults.lateness)) {
             return Ok(());
         }

@@ -203,6 +203,7 @@ impl World {
         let node = &self.nodes[&id];
         let Some(machine) = &node.machine else { return Ok(()) };
         self.oracle.stepped(id, before, machine.offsets(), &node.disk)?;
+        self.check_counted(id)?;
         for (token, result) in acked {
             self.acknowledged(id, token, result)?;
         }
@@ -250,7 +251,7 @@ impl World {
             Effect::SubscribeReply { token, reply } => self.reply(id, token, reply),
             Effect::DropFollower { subscription, .. } => {
                 if let Some(subscriber) = self.node(id).subscribers.remove(&subscription) {
-                    self.cut(subscriber.stream, true);
+                    self.let_go(subscriber.stream);
                 }
             }
             Effect::ProposeIsr { proposal, leader_epoch, partition_epoch, isr } => {

@@ -124,6 +124,22 @@ impl Oracle {
         Ok(())
     }
 
+    /// I5: what the leader counts for a member of the ISR is in that member's log, as the leader has it.
+    pub fn counted(&self, member: NodeId, counted: Offset, leader: &LogImage, log: &LogImage) -> Checked {
+        ensure!(
+            log.end() >= counted,
+            "I5: {member} counts for all below {counted}, but ends at {}",
+            log.end()
+        );
+        let Some(last) = counted.get().checked_sub(1).map(Offset::new) else { return Ok(()) };
+        let both = leader.get(last).zip(log.get(last));
+        ensure!(
+            both.is_none_or(|(one, other)| one == other),
+            "I5: {member} counts for all below {counted}, but there the records are {both:?}"
+        );
+        Ok(())
+    }
+
     fn agrees(&self, node: NodeId, log: &LogImage, from: u64) -> Checked {
         for offset in from..self.committed_end().get() {
             let record = log.get(Offset::new(offset));

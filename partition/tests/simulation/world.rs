@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use vltava_model::{DirectoryId, ErrorCode, NodeId};
-use vltava_partition::{Ability, Durability, Event, IsrOutcome, ProposalId, Settings, Time, Token};
+use vltava_partition::{Ability, Durability, Event, IsrOutcome, ProposalId, Settings, Standing, Time, Token};
 
 use crate::controller::{AlterIsr, Controller};
 use crate::disk::Record;
@@ -68,6 +68,10 @@ pub enum Happening {
     Client,
     /// The leadership moves, if it can.
     Prefer(NodeId),
+    /// A disk is slow.
+    Slow(NodeId),
+    /// No disk and no link is slow any more.
+    Hasten,
     /// Something breaks.
     Fault,
 }
@@ -226,6 +230,15 @@ impl World {
                 self.controller.prefer(node);
                 self.metadata_changed()
             }
+            Happening::Slow(node) => {
+                self.faults.slow_disk = Some(node).filter(|_| self.faults.are_on);
+                Ok(())
+            }
+            Happening::Hasten => {
+                self.faults.slow_disk = None;
+                self.network.slow.clear();
+                Ok(())
+            }
             Happening::Message { stream, message } => self.message(stream, message),
             Happening::AlterIsr { process, proposal, request, sent } => {
                 self.alter_isr(process, proposal, request, sent)
@@ -316,6 +329,30 @@ impl World {
         let disks = self.nodes.iter().map(|(node, known)| (*node, &known.disk)).collect();
         let members: Vec<_> = meta.state.isr.iter().chain(&meta.state.elr).copied().collect();
         self.oracle.members(&members, self.setup.settings.durability, &disks)
+    }
+
+    /// The leader counts for no member of the ISR what it does not have.
+    pub fn check_counted(&self, id: NodeId) -> Checked {
+        let (state, leader) = (&self.controller.now().state, &self.nodes[&id]);
+        let Some(machine) = &leader.machine else { return Ok(()) };
+        let is_newest =
+            matches!(machine.standing(), Standing::Leading { epoch, .. } if epoch == state.leader_epoch);
+        if !is_newest {
+            return Ok(());
+        }
+        let known = machine.followers().into_iter().filter(|known| state.isr.contains(&known.node));
+        // Of a lost disk nobody knows yet.
+        for known in known.filter(|known| !self.oracle.wiped.contains(&known.node)) {
+            let disk = &self.nodes[&known.node].disk;
+            let (counted, log) = match self.setup.settings.durability {
+                Durability::Synced => (known.durable_end, &disk.stable),
+                Durability::Relaxed => (known.log_end, &disk.written),
+            };
+            if let Some(counted) = counted {
+                self.oracle.counted(known.node, counted, &leader.disk.written, log)?;
+            }
+        }
+        Ok(())
     }
 
     /// The records that a leader's message carries.
