@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(&out, prost::Message::encode_to_vec(&descriptors))?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::SizedCodec")
         // Taken apart one record at a time: see `src/plain.rs`.
         .extern_path(".vltava.v1.PlainRecords", "crate::plain::PlainRecords")
         .protoc_arg("--experimental_allow_proto3_optional")

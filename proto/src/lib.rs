@@ -2,6 +2,7 @@
 //!
 //! Holds no logic of brokers, controllers or clients.
 
+pub mod codec;
 pub mod plain;
 pub mod status;
 

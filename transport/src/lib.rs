@@ -5,9 +5,11 @@
 
 mod dial;
 mod listen;
+mod messages;
 
 pub use dial::{Dialing, Network, connect_lazy, install, knock};
 pub use listen::{Accept, Connection, Incoming, Listener};
+pub use messages::{Messages, WithRequests, WithResponses};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -59,6 +59,8 @@ impl Ready {
 #[derive(Default)]
 struct Batches {
     open: Option<Ready>,
+    /// How large the last one became before compression: the next one begins with as much room.
+    last_bytes: usize,
     ready: VecDeque<Ready>,
     /// Handed out, outcome unknown.
     out: usize,
@@ -121,8 +123,10 @@ impl Accumulator {
             batches.close_open();
         }
         let began = batches.open.is_none();
+        // A little more: records differ.
+        let expected = batches.last_bytes + batches.last_bytes / 16;
         let open = batches.open.get_or_insert_with(|| Ready {
-            builder: BatchBuilder::new(self.options.compression),
+            builder: BatchBuilder::with_room(self.options.compression, expected),
             created: Instant::now(),
             waiting: Vec::new(),
             _room: Vec::new(),
@@ -221,7 +225,10 @@ impl Accumulator {
 
 impl Batches {
     fn close_open(&mut self) {
-        self.ready.extend(self.open.take());
+        if let Some(open) = self.open.take() {
+            self.last_bytes = open.builder.encoded_len_estimate();
+            self.ready.push_back(open);
+        }
     }
 
     fn is_empty(&self) -> bool {

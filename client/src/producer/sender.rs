@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use vltava_model::batch::ProducerStamp;
+use vltava_model::batch::{self, ProducerStamp};
 use vltava_model::{
     ErrorClass, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
 };
@@ -30,12 +30,20 @@ use crate::pin::Pin;
 /// A batch on its way.
 struct Batch {
     ready: Box<Ready>,
-    /// Its bytes, with the numbers under which it is recognised.
-    encoded: Option<bytes::Bytes>,
+    /// Its bytes, once they are made.
+    encoded: Option<batch::Batch>,
+    /// Whether its bytes bear the numbers under which it is recognised.
+    is_numbered: bool,
     /// Whether an attempt may have written it: it was handed to a connection, and no answer said that this did nothing.
     sent: bool,
     /// Whether that was so before the attempt that is under way.
     again: bool,
+}
+
+impl Batch {
+    fn new(ready: Box<Ready>) -> Self {
+        Self { ready, encoded: None, is_numbered: false, sent: false, again: false }
+    }
 }
 
 /// Why what is under way has to be sent anew, or given up.
@@ -141,9 +149,7 @@ impl Sender {
     async fn wait_for_work(&mut self) -> bool {
         while self.queue.is_empty() {
             match self.accumulator.next() {
-                Next::Batch(ready) => {
-                    self.queue.push_back(Batch { ready, encoded: None, sent: false, again: false })
-                }
+                Next::Batch(ready) => self.queue.push_back(Batch::new(ready)),
                 Next::Closed => return false,
                 Next::Wait(until) => wait(&self.accumulator, until).await,
             }
@@ -167,7 +173,7 @@ impl Sender {
             self.fail(batch, &error);
         }
         while let Next::Batch(ready) = self.accumulator.next() {
-            self.fail(Batch { ready, encoded: None, sent: false, again: false }, &error);
+            self.fail(Batch::new(ready), &error);
         }
     }
 
@@ -202,9 +208,7 @@ impl Sender {
             while self.under_way.len() < self.options.max_in_flight.max(1) {
                 if self.queue.is_empty() {
                     match self.accumulator.next() {
-                        Next::Batch(ready) => {
-                            self.queue.push_back(Batch { ready, encoded: None, sent: false, again: false })
-                        }
+                        Next::Batch(ready) => self.queue.push_back(Batch::new(ready)),
                         Next::Wait(until) => {
                             wake = until;
                             break;
@@ -245,10 +249,7 @@ impl Sender {
 
     fn send_front(&mut self, connection: &Connection) -> Result<(), ClientError> {
         let Some(mut batch) = self.queue.pop_front() else { return Ok(()) };
-        let bytes = match &batch.encoded {
-            Some(encoded) => encoded.clone(),
-            None => self.encode(&mut batch),
-        };
+        let bytes = self.encode(&mut batch);
         self.correlation += 1;
         let request = ProduceRequest {
             correlation_id: self.correlation,
@@ -274,22 +275,34 @@ impl Sender {
             .map_err(|_| ClientError::new(ErrorCode::NetworkException, "the connection takes no more"))
     }
 
-    /// Gives a batch its numbers and its bytes.
+    /// Gives a batch its numbers and its bytes, unless it has them.
     fn encode(&mut self, batch: &mut Batch) -> bytes::Bytes {
-        let count = batch.ready.builder.record_count();
-        let empty = vltava_model::batch::BatchBuilder::new(self.options.compression);
-        // Kept beside the bytes only while it may have to be numbered anew.
-        let mut builder = match self.identity.id {
-            Some(_) => batch.ready.builder.clone(),
-            None => std::mem::replace(&mut batch.ready.builder, empty),
-        };
-        if let Some(id) = self.identity.id {
-            let base_sequence = self.identity.next;
-            builder = builder.producer(ProducerStamp { id, epoch: ProducerEpoch::ZERO, base_sequence });
-            self.identity.next = base_sequence.advance(count);
+        if let Some(encoded) = batch.encoded.as_ref().filter(|_| batch.is_numbered) {
+            return encoded.bytes().clone();
         }
-        let bytes = builder.build();
-        batch.encoded = Some(bytes.clone());
+        let builder = &mut batch.ready.builder;
+        let count = batch.encoded.as_ref().map_or(builder.record_count(), |made| made.header().record_count);
+        let stamp = self.identity.id.map(|id| {
+            let base_sequence = self.identity.next;
+            self.identity.next = base_sequence.advance(count);
+            ProducerStamp { id, epoch: ProducerEpoch::ZERO, base_sequence }
+        });
+        // The records are not kept beside their bytes, which can be numbered anew.
+        let encoded = match batch.encoded.take() {
+            Some(encoded) => match stamp {
+                Some(stamp) => encoded.with_producer(stamp),
+                None => encoded,
+            },
+            None => {
+                let records = std::mem::replace(builder, batch::BatchBuilder::new(self.options.compression));
+                match stamp {
+                    Some(stamp) => records.producer(stamp).build_batch(),
+                    None => records.build_batch(),
+                }
+            }
+        };
+        let bytes = encoded.bytes().clone();
+        (batch.encoded, batch.is_numbered) = (Some(encoded), true);
         bytes
     }
 
@@ -342,7 +355,7 @@ impl Sender {
     /// Whether the refused batch bears the current numbers, and was never written: then a new id is safe. One that an earlier
     /// attempt may have written is refused alike when the broker has forgotten that.
     fn front_may_be_renumbered(&self) -> bool {
-        let never_written = |batch: &Batch| batch.encoded.is_some() && !batch.sent;
+        let never_written = |batch: &Batch| batch.is_numbered && !batch.sent;
         self.options.idempotence && self.queue.front().is_some_and(never_written)
     }
 
@@ -350,7 +363,7 @@ impl Sender {
     fn renumber(&mut self) {
         self.identity = Identity::default();
         for batch in &mut self.queue {
-            batch.encoded = None;
+            batch.is_numbered = false;
             batch.sent = false;
             batch.again = false;
         }
@@ -454,7 +467,7 @@ mod tests {
         assert!(sender.accumulator.append(&record, Waiting::Delivery(tell), room).is_ok());
         sender.accumulator.flush();
         let Next::Batch(ready) = sender.accumulator.next() else { panic!("a batch is ready") };
-        let mut batch = Batch { ready, encoded: None, sent: true, again };
+        let mut batch = Batch { sent: true, again, ..Batch::new(ready) };
         sender.encode(&mut batch);
         sender.under_way.push_back(batch);
         Delivery { outcome }
@@ -478,7 +491,7 @@ mod tests {
             let mut first = sender(Client::connect("127.0.0.1:1").unwrap());
             let _outcome = under_way(&mut first, false);
             first.bring_back(&refused);
-            assert!(first.queue.front().is_some_and(|batch| batch.encoded.is_none()), "{code}");
+            assert!(first.queue.front().is_some_and(|batch| !batch.is_numbered), "{code}");
             // The broker can't tell a batch that it has forgotten from one that leaves a gap.
             let mut again = sender(Client::connect("127.0.0.1:1").unwrap());
             let outcome = under_way(&mut again, true);

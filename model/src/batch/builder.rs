@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::header::{BatchHeader, CRC_AT, CRC_COVERS_FROM, HEADER_BYTES, ProducerStamp, TimestampType};
 use super::record::{self, MAX_RECORD_HEADERS, RecordHeader, record_len_bound};
-use super::{BatchError, Compression};
+use super::{Batch, BatchError, Compression};
 use crate::Offset;
 
 /// What one batch may hold before compression, in bytes: its length must fit Kafka's 31 bits, also where a codec makes
@@ -28,14 +28,14 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     /// An empty batch whose records will be compressed so.
     pub fn new(compression: Compression) -> Self {
-        Self {
-            compression,
-            producer: None,
-            buffer: vec![0; HEADER_BYTES],
-            count: 0,
-            base_timestamp: -1,
-            max_timestamp: -1,
-        }
+        Self::with_room(compression, 0)
+    }
+
+    /// An empty batch with room for so many bytes before compression; it takes more all the same.
+    pub fn with_room(compression: Compression, bytes: usize) -> Self {
+        let mut buffer = Vec::with_capacity(bytes.max(HEADER_BYTES));
+        buffer.resize(HEADER_BYTES, 0);
+        Self { compression, producer: None, buffer, count: 0, base_timestamp: -1, max_timestamp: -1 }
     }
 
     /// Marks the batch as an idempotent producer's.
@@ -94,11 +94,19 @@ impl BatchBuilder {
         self.buffer.len()
     }
 
+    /// Makes the batch's bytes.
+    ///
+    /// # Panics
+    /// As [`Self::build_batch`].
+    pub fn build(self) -> Bytes {
+        self.build_batch().into_bytes()
+    }
+
     /// Makes the batch.
     ///
     /// # Panics
     /// When there are no records: no such batch may be sent.
-    pub fn build(self) -> Bytes {
+    pub fn build_batch(self) -> Batch {
         assert!(self.count > 0, "a batch without records was built");
         let mut batch = match self.compression {
             Compression::None => self.buffer,
@@ -108,7 +116,7 @@ impl BatchBuilder {
                 compressed
             }
         };
-        let header = BatchHeader {
+        let mut header = BatchHeader {
             base_offset: Offset::ZERO,
             length: batch.len(),
             leader_epoch: None,
@@ -126,8 +134,8 @@ impl BatchBuilder {
         if let Some(front) = batch.first_chunk_mut() {
             header.write(front);
         }
-        let crc = crc32c::crc32c(&batch[CRC_COVERS_FROM..]);
-        batch[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
-        Bytes::from(batch)
+        header.crc = crc32c::crc32c(&batch[CRC_COVERS_FROM..]);
+        batch[CRC_AT..][..4].copy_from_slice(&header.crc.to_be_bytes());
+        Batch { header, bytes: Bytes::from(batch) }
     }
 }

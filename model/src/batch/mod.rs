@@ -122,6 +122,20 @@ impl Batch {
         Self { header, bytes: bytes.freeze() }
     }
 
+    /// Makes it another producer's, or gives it another number, and a new checksum. Copies the bytes unless nobody else
+    /// holds them.
+    #[must_use]
+    pub fn with_producer(self, stamp: ProducerStamp) -> Self {
+        let mut bytes = writable(self.bytes);
+        let mut header = BatchHeader { producer: Some(stamp), ..self.header };
+        if let Some(front) = bytes.first_chunk_mut() {
+            header.write(front);
+        }
+        header.crc = crc32c::crc32c(&bytes[header::CRC_COVERS_FROM..]);
+        bytes[header::CRC_AT..][..4].copy_from_slice(&header.crc.to_be_bytes());
+        Self { header, bytes: bytes.freeze() }
+    }
+
     /// Gives every record the time at which the leader appends the batch (`message.timestamp.type=LogAppendTime`), and
     /// the batch a new checksum. Copies the bytes unless nobody else holds them.
     #[must_use]

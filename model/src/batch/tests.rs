@@ -274,6 +274,21 @@ fn a_position_past_the_largest_offset_is_our_own_fault() {
 }
 
 #[test]
+fn a_batch_is_numbered_anew() {
+    for compression in Compression::ALL {
+        let bytes = build(compression, &golden_records());
+        let before = Batch::parse(bytes.clone()).unwrap();
+        let other = ProducerStamp { id: ProducerId::new(5), base_sequence: Sequence::ZERO, ..stamp() };
+        let numbered = before.clone().with_producer(other);
+        assert_eq!(bytes, *before.bytes(), "other holders of the bytes see no change");
+        assert_eq!(Batch::parse(numbered.bytes().clone()).as_ref(), Ok(&numbered));
+        assert_eq!(numbered.header().producer, Some(other));
+        assert_eq!(read(&numbered), read(&before));
+        assert_eq!(numbered.with_producer(stamp()), before);
+    }
+}
+
+#[test]
 fn the_append_time_replaces_every_timestamp() {
     for compression in Compression::ALL {
         let batch = Batch::parse(build(compression, &golden_records())).unwrap().with_append_time(77);
