@@ -13,8 +13,8 @@ pub const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
 /// Flow-control window of one connection, in bytes.
 pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// HTTP/2 frame size, in bytes.
-pub const FRAME_BYTES: u32 = 256 * 1024;
+/// What a peer may send in one HTTP/2 frame, in bytes: each frame costs a call of the system at both ends.
+pub const FRAME_BYTES: u32 = 64 * 1024;
 
 /// How often an idle connection is probed, and how long the answer may take.
 pub const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -48,6 +48,7 @@ fn probed(address: &str, (every, answer): (Duration, Duration)) -> Result<Channe
         .keep_alive_timeout(answer)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES);
     Ok(vltava_transport::connect_lazy(&endpoint))
 }

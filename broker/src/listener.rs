@@ -9,7 +9,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use vltava_proto::v1::admin_server::AdminServer;
 use vltava_proto::v1::log_server::LogServer;
 use vltava_proto::v1::replica_server::ReplicaServer;
-use vltava_transport::Listener;
+use vltava_transport::{Listener, WithRequests};
 
 use crate::api::admin::AdminService;
 use crate::api::log::{LogService, ReplicaService};
@@ -61,8 +61,8 @@ pub async fn serve(
         .add_service(health)
         .add_service(reflection)
         .add_service(older_reflection)
-        .add_service(log)
-        .add_service(replica)
+        .add_service(WithRequests(log))
+        .add_service(WithRequests(replica))
         .add_service(admin)
         .serve_with_incoming_shutdown(listener.incoming(connections_max), stop)
         .await

@@ -12,6 +12,8 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// What the server may send in one HTTP/2 frame: each costs a call of the system at both ends.
+const FRAME_BYTES: u32 = 64 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// A channel to `HOST:PORT` that connects when first used.
@@ -26,6 +28,7 @@ pub(crate) fn lazy(address: &str) -> Result<Channel, ClientError> {
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES);
     Ok(vltava_transport::connect_lazy(&endpoint))
 }

@@ -207,11 +207,10 @@ mod tests {
         let lengths = [300, 0, 1, 7, 0, 20_000, 4];
         let all: Vec<u8> = lengths.iter().flat_map(|len| message(*len)).collect();
         for size in [1, 2, 3, 5, 6, 64, 4096, all.len()] {
-            let frames =
-                all.chunks(size).map(|piece| Frame::data(Bytes::copy_from_slice(piece))).chain([
-                    Frame::data(Bytes::new()),
-                    Frame::trailers(http::HeaderMap::new()),
-                ]);
+            let frames = all
+                .chunks(size)
+                .map(|piece| Frame::data(Bytes::copy_from_slice(piece)))
+                .chain([Frame::data(Bytes::new()), Frame::trailers(http::HeaderMap::new())]);
             let (pieces, trailers) = read(frames);
             assert!(trailers);
             assert_eq!(pieces.concat(), all, "pieces of {size}");

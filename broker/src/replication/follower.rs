@@ -19,6 +19,7 @@ use vltava_proto::v1::{
     Follow, FollowReply, FollowerMessage, LeaderMessage, Progress, ReplicaData, ReplicaHello, Suspension,
     follow_reply,
 };
+use vltava_transport::WithResponses;
 
 use crate::channel::{self, MAX_MESSAGE_BYTES};
 use crate::shard::command::{Command, LeaderAnswer};
@@ -297,7 +298,7 @@ async fn connection(
         .broker_address(stream.leader)
         .ok_or_else(|| Status::unavailable("the leader's address is not known yet"))?;
     let channel = channel::watched(&address).map_err(|error| Status::unavailable(error.to_string()))?;
-    let mut client = ReplicaClient::new(channel)
+    let mut client = ReplicaClient::new(WithResponses(channel))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (out, outbound) = mpsc::channel(OUT_QUEUE);
