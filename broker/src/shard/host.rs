@@ -189,8 +189,8 @@ impl Host {
     pub fn assign(&mut self, turn: &mut Turn<'_>, assign: Assign) {
         let before = settings(turn, &self.assign);
         let after = settings(turn, &assign);
-        self.log.configure(turn.log_config(&assign.config));
         self.assign = assign;
+        self.configure_log(turn);
         if before != after {
             if before.durability != after.durability {
                 self.hand_over_to_segments(turn);
@@ -199,6 +199,16 @@ impl Host {
         }
         let assignment = assignment(&self.assign);
         self.step(turn, Event::Assigned(assignment), Payload::default());
+    }
+
+    /// The topic's settings, for the part that this replica plays: from followers nobody reads what was written last, and
+    /// memory that is given back soon is had again without the kernel clearing more of it.
+    fn configure_log(&mut self, turn: &Turn<'_>) {
+        let mut config = turn.log_config(&self.assign.config);
+        if !self.leads() {
+            config.tail_bytes_max = 0;
+        }
+        self.log.configure(config);
     }
 
     /// Where later appends are not journaled, what is must not be replayed over them; where they are from now on, what is not

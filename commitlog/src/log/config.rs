@@ -23,7 +23,8 @@ pub struct LogConfig {
     pub timestamp_ahead_max: Duration,
     /// `producer.id.expiration.ms`: how long an idempotent producer is remembered after its last batch.
     pub producer_expiration: Duration,
-    /// How many bytes of the newest batches one log keeps in memory.
+    /// How many bytes of the newest batches one log keeps in memory: what several large batches under way take, so that
+    /// followers get them from there.
     pub tail_bytes_max: usize,
 }
 
@@ -38,7 +39,7 @@ impl Default for LogConfig {
             retention_bytes: None,
             timestamp_ahead_max: Duration::from_secs(3600),
             producer_expiration: Duration::from_secs(24 * 3600),
-            tail_bytes_max: 1 << 20,
+            tail_bytes_max: 8 << 20,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The newest batches of a log, in memory: what followers and consumers at the end ask for costs no disk access.
 //!
-//! Bounded twice: each log keeps so many bytes, and all logs of a process share one budget. An idle log holds nothing
-//! once its owner has trimmed it. A copy only: losing it loses nothing. Knows nothing of segments.
+//! Bounded twice: each log keeps so many bytes, and all logs of a process share one budget; when half of it is taken, logs make
+//! do with less, so that each gets some. An idle log holds nothing once its owner has trimmed it. A copy only: losing it loses nothing. Knows nothing of segments.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,18 +13,27 @@ use vltava_model::Offset;
 /// The memory that the tails of all logs share. Clones share one budget.
 #[derive(Clone, Debug)]
 pub struct TailBudget {
+    total: usize,
     left: Arc<AtomicUsize>,
 }
+
+/// By so much less one log keeps when many do.
+const SCARCE_DIVISOR: usize = 8;
 
 impl TailBudget {
     /// A budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
-        Self { left: Arc::new(AtomicUsize::new(bytes)) }
+        Self { total: bytes, left: Arc::new(AtomicUsize::new(bytes)) }
     }
 
     /// How many bytes are not in use.
     pub fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// What one log may keep of the `bytes_max` that it may at most.
+    fn share(&self, bytes_max: usize) -> usize {
+        if self.left() >= self.total / 2 { bytes_max } else { bytes_max / SCARCE_DIVISOR }
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -58,7 +67,7 @@ impl Tail {
 
     pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
-        self.make_room(0);
+        self.make_room(0, bytes_max);
     }
 
     /// Takes the batch just appended. If there is no room even without the older ones, nothing is kept.
@@ -66,13 +75,15 @@ impl Tail {
         if self.entries.back().is_some_and(|last| last.end != base) {
             self.clear();
         }
-        self.make_room(bytes.len());
+        let share = self.budget.share(self.bytes_max);
+        self.make_room(bytes.len(), share);
         while !self.budget.take(bytes.len()) {
             if !self.drop_oldest() {
                 return;
             }
         }
-        if self.bytes + bytes.len() > self.bytes_max {
+        // The newest one is kept even so.
+        if self.bytes + bytes.len() > share.max(self.bytes_max.min(bytes.len())) {
             self.budget.give_back(bytes.len());
             return;
         }
@@ -80,8 +91,8 @@ impl Tail {
         self.entries.push_back(Entry { base, end, bytes });
     }
 
-    fn make_room(&mut self, bytes: usize) {
-        while self.bytes + bytes > self.bytes_max && self.drop_oldest() {}
+    fn make_room(&mut self, bytes: usize, max: usize) {
+        while self.bytes + bytes > max && self.drop_oldest() {}
     }
 
     fn drop_oldest(&mut self) -> bool {
@@ -173,6 +184,21 @@ mod tests {
         push(&mut tail, 110, 10);
         drop(tail);
         assert_eq!(budget.left(), 1000);
+    }
+
+    #[test]
+    fn where_many_keep_much_each_keeps_less() {
+        let budget = TailBudget::new(1000);
+        let mut hot: Vec<Tail> = (0..4).map(|_| Tail::new(budget.clone(), 400)).collect();
+        for base in (0..100).step_by(10) {
+            hot.iter_mut().for_each(|tail| push(tail, base, 50));
+        }
+        // All have what they may when memory is scarce, and there is some for another.
+        assert!(hot.iter().all(|tail| tail.read(at(95), 1, at(100)).is_some()));
+        assert!(budget.left() >= 400, "{} are left", budget.left());
+        let mut late = Tail::new(budget.clone(), 400);
+        push(&mut late, 0, 50);
+        assert!(late.read(at(0), 1, at(10)).is_some());
     }
 
     #[test]

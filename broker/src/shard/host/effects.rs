@@ -300,6 +300,7 @@ impl Host {
             Role::Idle => Standing::Following { epoch: self.epoch(), leader: None, reader },
             Role::Failed => Standing::Offline,
         };
+        self.configure_log(turn);
         // Offsets first: whoever sees the new role must not read the old role's watermarks.
         let offsets = self.machine.offsets();
         self.shared.set_durable_end(offsets.durable_end);
