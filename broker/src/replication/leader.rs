@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 use vltava_commitlog::log::{LogReader, ReadBatches, ReadError};
 use vltava_model::{
@@ -32,8 +33,11 @@ use crate::wake::WakeSet;
 /// How many bytes of batches go into one message.
 const MESSAGE_BYTES: usize = 512 * 1024;
 
-/// A watermark that moved is sent with the next data, or alone after this time.
+/// A watermark that moved is sent with the next data, or alone when none came for this time.
 const WATERMARK_DELAY: Duration = Duration::from_millis(3);
+
+/// As long as what was sent does not become committed, it is looked at less and less often, at least once in this time.
+const WATERMARK_DELAY_MAX: Duration = Duration::from_millis(48);
 
 /// How many messages may wait for the connection.
 const OUT_QUEUE: usize = 4;
@@ -58,12 +62,30 @@ struct Subscription {
     next: Offset,
     sent_watermark: Offset,
     sent_log_start: Offset,
+    /// When data went out last.
+    shipped: Instant,
 }
 
 impl Subscription {
     /// Whether the follower knows less of the watermarks than there is to know.
     fn is_stale(&self) -> bool {
         self.shared.high_watermark() > self.sent_watermark || self.shared.log_start() > self.sent_log_start
+    }
+
+    /// Whether there is, or will be, a watermark to tell without another batch: that of what the follower has already.
+    fn awaits_watermark(&self) -> bool {
+        self.sent_watermark < self.next || self.is_stale()
+    }
+
+    /// What the follower is told of the watermarks now.
+    fn take_watermark(&mut self, slot: u32) -> Watermark {
+        self.sent_watermark = self.shared.high_watermark();
+        self.sent_log_start = self.shared.log_start();
+        Watermark {
+            slot,
+            high_watermark: self.sent_watermark.get(),
+            log_start_offset: self.sent_log_start.get(),
+        }
     }
 }
 
@@ -91,7 +113,8 @@ pub async fn serve(
     let sender = Sender {
         slots: BTreeMap::new(),
         backlog: BTreeSet::new(),
-        stale_watermarks: BTreeSet::new(),
+        unsettled: BTreeSet::new(),
+        look_again: WATERMARK_DELAY,
         wake: wake.clone(),
         credit: credit.clone(),
         out: out.clone(),
@@ -301,6 +324,7 @@ impl Reader {
                     next: from.max(log_start),
                     sent_watermark: high_watermark,
                     sent_log_start: log_start,
+                    shipped: Instant::now(),
                 };
                 let watermark = Watermark {
                     slot: follow.slot,
@@ -333,8 +357,10 @@ struct Sender {
     slots: BTreeMap<u32, Subscription>,
     /// Slots that may have data to send.
     backlog: BTreeSet<u32>,
-    /// Slots whose watermark moved without data.
-    stale_watermarks: BTreeSet<u32>,
+    /// Slots whose watermark moved without data, or will. A shard does not wake this task for it, since more data comes mostly.
+    unsettled: BTreeSet<u32>,
+    /// How soon they are looked at.
+    look_again: Duration,
     wake: Arc<WakeSet>,
     credit: Arc<Credit>,
     out: mpsc::Sender<Result<LeaderMessage, Status>>,
@@ -346,7 +372,7 @@ type ColdRead = JoinHandle<(u32, Result<ReadBatches, ReadError>)>;
 impl Sender {
     async fn run(mut self, mut joined: mpsc::Receiver<ToSender>) {
         let mut cold: Option<ColdRead> = None;
-        let mut flush_at: Option<tokio::time::Instant> = None;
+        let mut flush_at: Option<Instant> = None;
         loop {
             let mut message = LeaderMessage::default();
             tokio::select! {
@@ -372,8 +398,9 @@ impl Sender {
                 }
             }
             self.fill(&mut message, &mut cold);
-            if flush_at.is_none() && !self.stale_watermarks.is_empty() {
-                flush_at = Some(tokio::time::Instant::now() + WATERMARK_DELAY);
+            if !self.unsettled.is_empty() {
+                let look_again = Instant::now() + self.look_again;
+                flush_at = Some(flush_at.map_or(look_again, |at| at.min(look_again)));
             }
             let empty =
                 message.replies.is_empty() && message.data.is_empty() && message.watermarks.is_empty();
@@ -391,7 +418,7 @@ impl Sender {
             ToSender::Leave(slot) => {
                 self.slots.remove(&slot);
                 self.backlog.remove(&slot);
-                self.stale_watermarks.remove(&slot);
+                self.unsettled.remove(&slot);
             }
             ToSender::Reply(reply) => message.replies.push(reply),
         }
@@ -418,8 +445,8 @@ impl Sender {
             let end = subscription.shared.log_end();
             if subscription.next >= end {
                 self.backlog.remove(&slot);
-                if subscription.is_stale() {
-                    self.stale_watermarks.insert(slot);
+                if subscription.awaits_watermark() {
+                    self.unsettled.insert(slot);
                 }
                 continue;
             }
@@ -468,14 +495,15 @@ impl Sender {
             .bytes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credit| Some(credit.saturating_sub(spent)));
         subscription.next = end;
-        subscription.sent_watermark = subscription.shared.high_watermark();
-        subscription.sent_log_start = subscription.shared.log_start();
-        self.stale_watermarks.remove(&slot);
+        subscription.shipped = Instant::now();
+        let Watermark { high_watermark, log_start_offset, .. } = subscription.take_watermark(slot);
+        self.unsettled.insert(slot);
+        self.look_again = WATERMARK_DELAY;
         message.data.extend(pieces.into_iter().map(|batches| ReplicaData {
             slot,
             batches,
-            high_watermark: subscription.sent_watermark.get(),
-            log_start_offset: subscription.sent_log_start.get(),
+            high_watermark,
+            log_start_offset,
         }));
         self.wake.mark(slot);
     }
@@ -483,28 +511,38 @@ impl Sender {
     fn drop_slot(&mut self, slot: u32, message: &mut LeaderMessage) {
         self.slots.remove(&slot);
         self.backlog.remove(&slot);
-        self.stale_watermarks.remove(&slot);
+        self.unsettled.remove(&slot);
         let detail = status::detail(ErrorCode::NotLeaderOrFollower, "the subscription ended: subscribe anew");
         message.replies.push(FollowReply { slot, outcome: Some(follow_reply::Outcome::Error(detail)) });
     }
 
+    /// Tells what moved of partitions that got no data lately, and keeps those of which more is to be told.
     fn flush_watermarks(&mut self, message: &mut LeaderMessage) {
-        for slot in std::mem::take(&mut self.stale_watermarks) {
-            let Some(subscription) = self.slots.get_mut(&slot) else { continue };
-            subscription.sent_watermark = subscription.shared.high_watermark();
-            subscription.sent_log_start = subscription.shared.log_start();
-            message.watermarks.push(Watermark {
-                slot,
-                high_watermark: subscription.sent_watermark.get(),
-                log_start_offset: subscription.sent_log_start.get(),
-            });
-        }
+        let now = Instant::now();
+        let (slots, told) = (&mut self.slots, message.watermarks.len());
+        self.unsettled.retain(|slot| {
+            let Some(subscription) = slots.get_mut(slot) else { return false };
+            if now < subscription.shipped + WATERMARK_DELAY {
+                return true;
+            }
+            if subscription.is_stale() {
+                message.watermarks.push(subscription.take_watermark(*slot));
+            }
+            subscription.awaits_watermark()
+        });
+        self.look_again = match message.watermarks.len() > told {
+            true => WATERMARK_DELAY,
+            false => (2 * self.look_again).min(WATERMARK_DELAY_MAX),
+        };
     }
 }
 
-async fn sleep_until(at: Option<tokio::time::Instant>) {
+async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -254,9 +254,14 @@ impl Host {
             return;
         }
         let began_later = offsets.log_start != self.shared.log_start();
+        let grew = offsets.log_end != self.shared.log_end();
         self.shared.set_offsets(offsets.log_start, offsets.high_watermark, offsets.log_end);
         if began_later {
             self.report(turn);
+        }
+        if !began_later && !grew {
+            // Of a watermark alone streams take notice by themselves: most go out with the next data.
+            return;
         }
         for subscriber in &self.subscribers {
             turn.wake_later(&subscriber.wake, subscriber.slot);

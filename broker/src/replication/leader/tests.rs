@@ -1,0 +1,82 @@
+//! What goes out on a stream, and when.
+
+use vltava_commitlog::log::{Log, LogConfig, LogPlace, RecoveryInput, TailBudget};
+use vltava_model::batch::{Batch, BatchBuilder, Compression};
+use vltava_storage::{FilePool, MemoryStorage};
+
+use super::*;
+use crate::shard::shared::Standing;
+
+const EPOCH: LeaderEpoch = LeaderEpoch::new(1);
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A partition that is led here, with one record that is not committed yet.
+fn led() -> (Log, Arc<PartitionShared>) {
+    let partition = TopicPartition::new(TopicId::new(7), PartitionIndex::new(0));
+    let place = LogPlace {
+        files: FilePool::new(Arc::new(MemoryStorage::new()), 100, std::thread::sleep),
+        dir: "/data/t-0".into(),
+        partition,
+        topic_name: "t".to_owned(),
+        tail_budget: TailBudget::new(1 << 20),
+    };
+    let mut log = Log::open(place, LogConfig::default(), RecoveryInput::default()).unwrap();
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(1, None, Some(b"v"), &[]).unwrap();
+    let batch = Batch::parse(builder.build()).unwrap().with_position(Offset::ZERO, EPOCH);
+    log.append(&batch, 1).unwrap();
+    let shared = Arc::new(PartitionShared::new(partition, "t".into(), Box::new(|_, _, _, _| ())));
+    shared.set_standing(Standing::Leading { epoch: EPOCH, epoch_start: Offset::ZERO, reader: log.reader() });
+    shared.set_offsets(Offset::ZERO, Offset::ZERO, log.log_end());
+    (log, shared)
+}
+
+async fn next(responses: &mut mpsc::Receiver<Result<LeaderMessage, Status>>) -> Option<LeaderMessage> {
+    let message =
+        tokio::time::timeout(PATIENCE, responses.recv()).await.expect("something comes, or the end");
+    message.map(|message| message.expect("the stream is in order"))
+}
+
+#[tokio::test]
+async fn a_watermark_is_told_without_more_data_and_without_a_wake() {
+    let (log, shared) = led();
+    let (out, mut responses) = mpsc::channel(OUT_QUEUE);
+    let (joins, joined) = mpsc::channel(JOIN_QUEUE);
+    let wake = Arc::new(WakeSet::default());
+    let sender = Sender {
+        slots: BTreeMap::new(),
+        backlog: BTreeSet::new(),
+        unsettled: BTreeSet::new(),
+        look_again: WATERMARK_DELAY,
+        wake: wake.clone(),
+        credit: Arc::new(Credit { bytes: AtomicU64::new(1 << 20), granted: Notify::new() }),
+        out,
+    };
+    let sending = tokio::spawn(sender.run(joined));
+    let subscription = Subscription {
+        shared: shared.clone(),
+        reader: log.reader(),
+        epoch: EPOCH,
+        next: Offset::ZERO,
+        sent_watermark: Offset::ZERO,
+        sent_log_start: Offset::ZERO,
+        shipped: Instant::now(),
+    };
+    assert!(joins.send(ToSender::Join(3, subscription)).await.is_ok());
+    wake.mark(3);
+    let data = next(&mut responses).await.unwrap();
+    assert_eq!((data.data.len(), data.data[0].slot, data.data[0].high_watermark), (1, 3, 0));
+
+    // As a shard shows it, which does not wake the stream for a watermark.
+    shared.set_offsets(Offset::ZERO, log.log_end(), log.log_end());
+    let told = next(&mut responses).await.unwrap();
+    assert!(told.data.is_empty());
+    let marks: Vec<_> = told.watermarks.iter().map(|mark| (mark.slot, mark.high_watermark)).collect();
+    assert_eq!(marks, [(3, log.log_end().get())]);
+
+    drop(joins);
+    assert!(next(&mut responses).await.is_none(), "it is told once");
+    sending.await.unwrap();
+}
