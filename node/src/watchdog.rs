@@ -14,6 +14,9 @@ use crate::metrics::{Metrics, Sample, Value};
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(25);
 
+/// How often it looks while all workers sleep, so that an idle node is left to sleep, too.
+const EVERY_IDLE: Duration = Duration::from_millis(100);
+
 /// A worker that is at one thing for longer than this is stalled: everybody whose turn it would be waits.
 const STALL: Duration = Duration::from_millis(50);
 
@@ -47,14 +50,16 @@ impl Watchdog {
         std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
             let mut states = vec![Worker::default(); workers.num_workers()];
             let mut before = Instant::now();
+            let mut every = EVERY;
             while !stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(EVERY);
+                std::thread::sleep(every);
                 // On a machine that gave this thread no time, the workers had none either: that is no worker's fault.
-                let late = before.elapsed() > 2 * EVERY;
+                let late = before.elapsed() > every + EVERY;
                 before = Instant::now();
                 for (index, state) in states.iter_mut().enumerate() {
                     state.look(now(&workers, index), before, late, &seen);
                 }
+                every = if states.iter().all(Worker::sleeps) { EVERY_IDLE } else { EVERY };
             }
         })?;
         Ok(Self { stop })
@@ -76,10 +81,14 @@ struct Worker {
 }
 
 impl Worker {
+    /// Whether it slept when last looked at: the count is odd then.
+    fn sleeps(&self) -> bool {
+        self.mark.0 % 2 == 1
+    }
+
     fn look(&mut self, mark: (u64, Duration), at: Instant, late: bool, seen: &Seen) {
-        // An odd count means that it sleeps.
-        let sleeps = mark.0 % 2 == 1;
-        if mark != self.mark || sleeps || late || self.since.is_none() {
+        let is_known = mark == self.mark && self.since.is_some();
+        if !is_known || late || self.sleeps() {
             *self = Self { mark, since: Some(at), counted: false };
             return;
         }

@@ -43,19 +43,27 @@ pub(crate) async fn stand(
     local: Arc<Local>,
     peers: Peers,
     election_timeout: Duration,
-    link: watch::Receiver<Link>,
+    mut link: watch::Receiver<Link>,
 ) {
     let step = (election_timeout / 40).max(Duration::from_millis(5));
+    // What else may bring the moment nearer, such as another one's candidacy, is noticed this late at most.
+    let step_max = (election_timeout / 4).max(step);
     let mut patience = draw(election_timeout);
+    let mut pause = step;
     loop {
-        tokio::time::sleep(step).await;
+        wait_for_news(pause, &mut link).await;
+        pause = step;
         let seen = raft.metrics().borrow().clone();
         if seen.running_state.is_err() {
             return;
         }
         let voters = seen.membership_config.membership().get_joint_config().clone();
         let votes = voters.iter().any(|config| config.contains(&local.voter));
-        if !votes || seen.state == ServerState::Leader {
+        if !votes {
+            continue;
+        }
+        if seen.state == ServerState::Leader {
+            pause = step_max;
             continue;
         }
         let Ok(touched) =
@@ -71,7 +79,8 @@ pub(crate) async fn stand(
             (false, true) => lease + election_timeout / 10 * rank(&local, &seen, &voters),
             (false, false) => lease + patience,
         };
-        if touched.0.is_some_and(|at| at.elapsed() <= wait) {
+        if let Some(silent) = touched.0.map(|at| at.elapsed()).filter(|silent| *silent <= wait) {
+            pause = (wait - silent).clamp(step, step_max);
             continue;
         }
         if !alone && !others_agree(&local, &peers, &seen, &voters, election_timeout).await {
@@ -89,6 +98,17 @@ pub(crate) async fn stand(
             return;
         }
     }
+}
+
+/// Waits for so long, or until something is heard of the connection to the leader.
+async fn wait_for_news(pause: Duration, link: &mut watch::Receiver<Link>) {
+    let news = async {
+        if link.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    // Either way it is time to look again.
+    let _ = tokio::time::timeout(pause, news).await;
 }
 
 /// How many voters besides the lost leader stand before this one, so that they do not split the votes.
