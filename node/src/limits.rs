@@ -1,4 +1,5 @@
 //! What the system allows a process, taken whole: shells allow few open files by default, and each log that is used has two open.
+//! And what it gives unasked, refused: memory in huge pages.
 //!
 //! How many descriptors are for logs' files and how many for connections is settled at the start, so that neither takes what
 //! the other needs.
@@ -47,6 +48,14 @@ pub fn raise_open_files() -> Option<u64> {
             tracing::warn!(%error, ?before, "cannot raise the limit of open files");
             before
         }
+    }
+}
+
+/// Has this process' memory come in pages of 4 KiB, whatever the system's default: where that is 2 MiB, an allocator that
+/// uses a little of each of many pages has all of them, three times the memory of an idle node.
+pub fn refuse_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::warn!(%error, "cannot refuse huge pages: the node may take more memory than it needs");
     }
 }
 

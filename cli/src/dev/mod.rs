@@ -57,6 +57,7 @@ pub fn run(args: DevArgs) -> CliResult {
     let shape = layout::Shape { nodes: args.nodes, port_offset: args.port_offset };
     layout::claim(&args.data_dir, shape)?;
     let configs = layout::configs(&args.data_dir, shape).map_err(CliError::failed)?;
+    limits::refuse_huge_pages();
     let descriptors = Descriptors::share(limits::raise_open_files(), configs.len());
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = server::runtime(processors.max(2))?;

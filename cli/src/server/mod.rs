@@ -80,6 +80,7 @@ pub fn run(args: ServerArgs) -> CliResult {
         return output::write_out(text.as_bytes());
     }
     telemetry::init(args.log_format.into(), "info").map_err(CliError::usage)?;
+    limits::refuse_huge_pages();
     let descriptors = Descriptors::share(limits::raise_open_files(), 1);
     let runtime = runtime(config.limits.network_threads)?;
     let result = runtime.block_on(serve(config, descriptors));
