@@ -23,8 +23,12 @@ use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Off
 use vltava_storage::{FilePool, FilePoolMetrics, Storage};
 use vltava_threads::{Bell, lock, queue};
 
+mod opened;
+mod placed;
 mod points;
 
+pub use opened::Journaling;
+use placed::Placed;
 use points::{Points, Source};
 
 /// How long a look at a disk's free space is good for.
@@ -123,7 +127,7 @@ struct Directory {
 pub struct Directories {
     all: BTreeMap<DirectoryId, Directory>,
     configured: usize,
-    placed: Mutex<BTreeMap<TopicPartition, DirectoryId>>,
+    placed: Mutex<Placed>,
     frames: Mutex<BTreeMap<TopicPartition, Vec<RecoveredFrame>>>,
     failed: watch::Sender<BTreeSet<DirectoryId>>,
     tails: TailBudget,
@@ -221,7 +225,9 @@ impl Directories {
         };
         let journal = Journal::start(storage.clone(), recovered, options, Arc::new(observer))?;
         // Only now that nothing can fail any more: a partition is never placed where there is no directory.
-        lock(&self.placed).extend(partitions.into_iter().map(|partition| (partition, id)));
+        let mut placed = lock(&self.placed);
+        partitions.into_iter().for_each(|partition| placed.insert(partition, id));
+        drop(placed);
         lock(&self.frames).extend(frames);
         let directory = Directory {
             points: Mutex::new(Points::read(&**storage, &path)),
@@ -306,7 +312,7 @@ impl Directories {
 
     /// Where a partition lies.
     pub fn of(&self, partition: TopicPartition) -> Option<DirectoryId> {
-        lock(&self.placed).get(&partition).copied()
+        lock(&self.placed).of(partition)
     }
 
     /// Where a partition lies or shall lie; `None` when that directory has failed: it is never begun anew elsewhere, since
@@ -314,8 +320,8 @@ impl Directories {
     /// to a disk that was replaced, if all that are configured work.
     pub fn place(&self, partition: TopicPartition, recorded: Option<DirectoryId>) -> Option<DirectoryId> {
         let mut placed = lock(&self.placed);
-        if let Some(known) = placed.get(&partition) {
-            return Some(*known);
+        if let Some(known) = placed.of(partition) {
+            return Some(known);
         }
         let failed = self.failed.borrow();
         let all_work = failed.is_empty() && self.all.len() == self.configured;
@@ -325,8 +331,7 @@ impl Directories {
             }
             Some(_) if !all_work => return None,
             Some(_) | None => {
-                let load = |id: &DirectoryId| placed.values().filter(|other| *other == id).count();
-                *self.all.keys().filter(|id| !failed.contains(id)).min_by_key(|id| load(id))?
+                *self.all.keys().filter(|id| !failed.contains(id)).min_by_key(|id| placed.load(**id))?
             }
         };
         placed.insert(partition, wanted);
@@ -523,15 +528,15 @@ impl Directories {
         free >= self.min_free_bytes
     }
 
-    /// What the journal has synced of the partitions that `mine` picks, since last asked.
-    pub fn take_synced(&self, mine: impl Fn(TopicPartition) -> bool) -> Vec<(TopicPartition, Offset)> {
+    /// What the journal has synced of the partitions, up to where, that `pick` takes now; the others stay until they are.
+    pub fn take_synced(
+        &self,
+        mut pick: impl FnMut(TopicPartition, Offset) -> bool,
+    ) -> Vec<(TopicPartition, Offset)> {
         let mut taken = Vec::new();
         for directory in self.all.values() {
             let mut ends = lock(&directory.synced.ends);
-            let (own, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                std::mem::take(&mut *ends).into_iter().partition(|(partition, _)| mine(*partition));
-            *ends = others;
-            taken.extend(own);
+            taken.extend(ends.extract_if(.., |partition, end| pick(*partition, *end)));
         }
         taken
     }
@@ -570,7 +575,7 @@ impl Directories {
 
     /// Deletes a partition's directory. The journal was told.
     pub fn delete(&self, partition: TopicPartition) {
-        let Some(id) = lock(&self.placed).remove(&partition) else { return };
+        let Some(id) = lock(&self.placed).remove(partition) else { return };
         let directory = self.get(id);
         lock(&directory.points).known.remove(&partition);
         let deleted = lock(&directory.handle).delete_partition(partition);
@@ -585,8 +590,7 @@ impl Directories {
         let is_stray = |partition: &TopicPartition| {
             !image.partition(*partition).is_some_and(|known| known.has_replica(node))
         };
-        let strays: Vec<_> =
-            lock(&self.placed).iter().filter(|(p, _)| is_stray(p)).map(|(p, id)| (*p, *id)).collect();
+        let strays: Vec<_> = lock(&self.placed).iter().filter(|(partition, _)| is_stray(partition)).collect();
         if strays.is_empty() {
             return;
         }
@@ -615,7 +619,7 @@ impl Directories {
         }
     }
 
-    /// All recovered frames were applied and synced.
+    /// All recovered frames were applied, and synced or left to the journal ([`Self::secure`]).
     pub fn replay_done(&self) {
         lock(&self.frames).clear();
         for directory in self.all.values() {

@@ -330,3 +330,79 @@ async fn a_registration_does_not_hold_up_the_runtime_while_a_shard_uses_the_dire
     assert_eq!(registering.await.unwrap(), Ok(()));
     assert_eq!(shard.join().unwrap(), Ok(()), "the runtime waited for the directory");
 }
+
+fn secure(directories: &Directories, log: &mut Log, index: u32, journaling: Journaling) -> Option<Offset> {
+    let id = directories.of(partition(index)).unwrap();
+    directories.secure(id, partition(index), log, journaling).unwrap()
+}
+
+/// After a kill the journal has all that the segments may lack: a start waits for no sync, and the journal does it later.
+#[test]
+fn a_start_leaves_to_the_journal_what_it_has() {
+    let storage = MemoryStorage::new();
+    let directories = open(&storage);
+    directories.replay_done();
+    let mut log = open_log(&directories, 0).unwrap();
+    append(&directories, &mut log, 0, 6);
+    let disk = survivor(&storage, 1, CrashMode::Kill);
+
+    let again = open(&disk);
+    let mut log = open_log(&again, 0).unwrap();
+    let paused = disk.pause_syncs(".log");
+    assert_eq!(secure(&again, &mut log, 0, Journaling::Each), None);
+    assert_eq!((log.recovery_point(), log.log_end()), (Offset::ZERO, Offset::new(6)));
+    append(&again, &mut log, 0, 3);
+    for mode in CrashMode::ALL {
+        let disk = survivor(&disk, 1, mode);
+        assert_eq!(open_log(&open(&disk), 0).unwrap().log_end(), Offset::new(9), "{mode:?}");
+    }
+    assert_eq!(again.take_synced(|_, _| true), []);
+    drop(paused);
+    again.replay_done();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match again.take_synced(|_, _| true)[..] {
+            [] => assert!(Instant::now() < deadline, "the journal synced nothing"),
+            [(of, end)] => break assert_eq!((of, end), (partition(0), Offset::new(6))),
+            ref more => panic!("{more:?}"),
+        }
+        std::thread::yield_now();
+    }
+    log.advance_recovery_point(Offset::new(6)).unwrap();
+    assert_eq!(log.recovery_point(), Offset::new(6));
+}
+
+/// What only the page cache shows, what had to be repaired, and what no later append tells the journal of, is synced at once.
+#[test]
+fn a_start_syncs_what_the_journal_has_not() {
+    let started = |unseen: bool, mode| {
+        let storage = MemoryStorage::new();
+        let directories = open(&storage);
+        directories.replay_done();
+        let mut log = open_log(&directories, 0).unwrap();
+        append(&directories, &mut log, 0, 6);
+        if unseen {
+            append_unseen(&mut log);
+        }
+        survivor(&storage, 1, mode)
+    };
+    let cases = [
+        (started(true, CrashMode::Kill), Journaling::Each, 7),
+        (started(false, CrashMode::LoseUnsynced), Journaling::Each, 6),
+        (started(false, CrashMode::Kill), Journaling::None, 6),
+    ];
+    for (disk, journaling, end) in cases {
+        let again = open(&disk);
+        let mut log = open_log(&again, 0).unwrap();
+        assert_eq!(secure(&again, &mut log, 0, journaling), Some(Offset::new(end)));
+        let disk = survivor(&disk, 1, CrashMode::LoseUnsynced);
+        assert!(disk.open(&log_path(&again)).unwrap().len().unwrap() > 0);
+        assert_eq!(log.log_end(), Offset::new(end));
+    }
+}
+
+fn log_path(directories: &Directories) -> PathBuf {
+    let id = directories.of(partition(0)).unwrap();
+    let dir = lock(&directories.get(id).handle).partition_path(partition(0));
+    dir.join("00000000000000000000.log")
+}

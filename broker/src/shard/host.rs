@@ -159,6 +159,11 @@ impl Host {
         &self.assign
     }
 
+    /// Whether moving its recovery point to `to` waits for the disk.
+    pub fn waits_for_disk(&self, to: Offset) -> bool {
+        self.log.would_save_epochs(to)
+    }
+
     /// Its log.
     pub fn log(&mut self) -> &mut Log {
         &mut self.log

@@ -28,6 +28,10 @@ use crate::wake::WakeSet;
 /// How often machines that want it are told that time has passed.
 const TICK: Duration = Duration::from_millis(200);
 
+/// Recovery points moved at once at most for which a file has to be synced: after a start, or when many leaders changed, that
+/// is all of them, and clients wait meanwhile.
+const DEAR_MAX: usize = 100;
+
 /// How soon a group that a full journal refused is offered again.
 const OFFER_AGAIN: Duration = Duration::from_millis(1);
 
@@ -538,8 +542,16 @@ impl Worker {
     fn maintain(&mut self, now_ms: i64, retention: bool) {
         // Before any of them moves again.
         self.save_points();
-        let hosts = &self.hosts;
-        let synced = self.state.directories.take_synced(|partition| hosts.contains_key(&partition));
+        let (hosts, mut dear) = (&self.hosts, DEAR_MAX);
+        let synced = self.state.directories.take_synced(|partition, end| {
+            let Some(host) = hosts.get(&partition) else { return false };
+            if !host.waits_for_disk(end) {
+                return true;
+            }
+            let may = dear > 0;
+            dear = dear.saturating_sub(1);
+            may
+        });
         for (partition, end) in synced {
             self.with(partition, |host, turn| {
                 let directory = host.directory();

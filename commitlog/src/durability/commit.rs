@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use vltava_model::seeded::{SeededBug, seeded};
@@ -21,6 +21,7 @@ use super::queue::Reservation;
 use super::shared::{Growth, SealedFile, Shared, Stage, Want};
 use super::syncer::sync_segment;
 use vltava_storage::StorageFile;
+use vltava_threads::lock;
 use vltava_threads::queue::Receiver;
 
 /// What one caller handed over.
@@ -129,19 +130,21 @@ impl Committer {
         let sync = self.write_group(&by_segment)?;
         self.pos += len;
         self.next_sequence += 1;
-        for entry in &self.entries {
+        let entries = mem::take(&mut self.entries);
+        for entry in &entries {
             match &entry.body {
-                EntryBody::Delete => forget(&mut self.dirty, &self.sealed, entry.partition),
+                EntryBody::Delete => self.forget(entry.partition),
                 EntryBody::Truncate { .. } => {
-                    cut(&self.sealed, entry.partition);
+                    self.cut(entry.partition);
                     self.dirty.add(entry);
                 }
                 _ if by_segment.contains(&entry.partition) => {}
                 _ => self.dirty.add(entry),
             }
         }
+        self.entries = entries;
         for (partition, end) in synced {
-            forget(&mut self.dirty, &self.sealed, partition);
+            self.forget(partition);
             if let Some(end) = end {
                 self.shared.observer.synced(partition, end);
             }
@@ -234,9 +237,23 @@ impl Committer {
             earlier.for_each(|segment| add_segment(segments, segment));
         };
         add(&self.dirty);
-        for sealed in &self.sealed {
-            add(&sealed.dirty.lock().unwrap_or_else(PoisonError::into_inner));
-        }
+        self.earlier().for_each(|dirty| add(&lock(dirty)));
+    }
+
+    /// What groups before those of the current file left unsynced.
+    fn earlier(&self) -> impl Iterator<Item = &Mutex<Dirty>> {
+        self.sealed.iter().map(|sealed| &sealed.dirty).chain([&self.shared.replayed])
+    }
+
+    /// What is said elsewhere of the partition's end holds no more: it must not be told to anybody from now on.
+    fn cut(&self, partition: TopicPartition) {
+        self.earlier().for_each(|dirty| lock(dirty).cut(partition));
+    }
+
+    /// Nothing of the partition has to be synced any more.
+    fn forget(&mut self, partition: TopicPartition) {
+        self.dirty.forget(partition);
+        self.earlier().for_each(|dirty| lock(dirty).forget(partition));
     }
 
     /// Sees to it that `len` bytes fit at `pos`.
@@ -328,21 +345,6 @@ impl Committer {
                 room.spare = Want::Yes;
             }
         });
-    }
-}
-
-/// What full files say of the partition's end holds no more: it must not be told to anybody from now on.
-fn cut(sealed: &[Arc<SealedFile>], partition: TopicPartition) {
-    for sealed in sealed {
-        sealed.dirty.lock().unwrap_or_else(PoisonError::into_inner).cut(partition);
-    }
-}
-
-/// Nothing of the partition has to be synced any more.
-fn forget(dirty: &mut Dirty, sealed: &[Arc<SealedFile>], partition: TopicPartition) {
-    dirty.forget(partition);
-    for sealed in sealed {
-        sealed.dirty.lock().unwrap_or_else(PoisonError::into_inner).forget(partition);
     }
 }
 

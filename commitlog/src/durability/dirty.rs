@@ -41,6 +41,15 @@ impl Dirty {
         }
     }
 
+    /// Remembers segments that hold, unsynced, what the journal held of the partition at the start.
+    pub fn keep(&mut self, partition: TopicPartition, end: Offset, segments: Vec<Arc<dyn StorageFile>>) {
+        self.0.insert(partition, DirtyPartition { end: Some(end), segments });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The log is cut: where it ended is not where it ends any more, though its segments are still to be synced.
     pub fn cut(&mut self, partition: TopicPartition) {
         if let Some(partition) = self.0.get_mut(&partition) {

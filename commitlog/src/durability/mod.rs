@@ -15,8 +15,8 @@
 //!   [`EntryBody::Delete`].
 //! - After a restart every recovered frame is applied, in order, whatever the recovery point says: an append whose
 //!   bytes the segment has already is written again in place (the cache may show what the disk lost), any other cuts
-//!   the log at its base offset first. What was touched is synced, then [`Journal::replay_done`] is called: until then
-//!   no file is used again.
+//!   the log at its base offset first. What was touched is synced, or left to [`Journal::sync_later`], then
+//!   [`Journal::replay_done`] is called: until then no file is used again.
 //! - A log that stops submitting its appends (`flush.messages` above 1) submits an [`EntryBody::Sync`] first.
 //!
 //! The first failed write or sync is final (a second sync would lie): everything waiting and everything later gets
@@ -41,8 +41,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+use vltava_model::{Offset, TopicPartition};
 use vltava_threads::queue::{self as channel, Sender};
-use vltava_threads::{Bell, JoinHandle};
+use vltava_threads::{Bell, JoinHandle, lock};
 
 use commit::{Committer, Submission};
 use error::failed;
@@ -138,7 +139,15 @@ impl Journal {
         vltava_threads::spawn(name, run).map_err(failed("starting a thread for", &self.shared.dir))
     }
 
-    /// All recovered frames are in synced segments: the files that hold them may be used again.
+    /// Syncs at leisure, once the replay is done, what a log was found to hold of the recovered frames, all of it up to `end`
+    /// and in `segments`: until then the frames are what keeps it, and no file that may hold them is used again. To be called
+    /// before anything of the partition is submitted.
+    pub fn sync_later(&self, partition: TopicPartition, end: Offset, segments: Vec<Arc<dyn StorageFile>>) {
+        lock(&self.shared.replayed).keep(partition, end, segments);
+    }
+
+    /// All recovered frames are in segments that were synced, or left to [`Self::sync_later`]: when those are, the files that
+    /// hold the frames may be used again.
     pub fn replay_done(&self) {
         self.shared.change(|room| room.replay = Replay::Done);
     }

@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub salt: u64,
     pub observer: Arc<dyn JournalObserver>,
     pub metrics: JournalMetrics,
+    /// What logs hold of the frames found at the start, unsynced: synced before any of the files found then is used again.
+    pub replayed: Mutex<Dirty>,
     failure: OnceLock<JournalError>,
     /// The next use of a file gets this; held while its header is written, so that headers appear on disk in order.
     generation: Mutex<u64>,
@@ -75,7 +77,7 @@ pub(super) enum Growth {
     Refused,
 }
 
-/// Whether the frames found at the start are in synced segments.
+/// Whether the frames found at the start are in segments, synced ones or such as are to be synced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replay {
     Pending,
@@ -117,6 +119,7 @@ impl Shared {
             salt,
             observer,
             metrics: JournalMetrics::default(),
+            replayed: Mutex::default(),
             failure: OnceLock::new(),
             generation: Mutex::new(generation),
             room: Mutex::new(room),
@@ -198,7 +201,7 @@ impl Shared {
 }
 
 impl SealedFile {
-    /// A full file of before the restart: the logs that replay it sync what it holds.
+    /// A full file of before the restart: the logs that replay it sync what it holds, or have it synced as `replayed`.
     pub fn recovered(file: JournalFile, end_sequence: u64) -> Self {
         Self { file: Arc::new(file), dirty: Mutex::default(), end_sequence }
     }

@@ -1,22 +1,31 @@
-//! The journal's thread that syncs at leisure: files that someone waits for first, then the segments that full journal
-//! files touched, oldest first, so that those files can be used again.
+//! The journal's thread that syncs at leisure: files that someone waits for first, then what a start left unsynced, then the
+//! segments that full journal files touched, oldest first, so that those files can be used again.
 //!
 //! It may be held up by one slow sync for long; nothing that the committer needs soon is its business. Knows nothing
 //! of groups.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use vltava_model::seeded::{SeededBug, seeded};
 
+use super::dirty::Dirty;
 use super::error::{JournalError, failed};
 use super::format::FileHeader;
 use super::shared::{Replay, SealedFile, Shared, Stage, SyncRequest};
 use vltava_storage::StorageFile;
+use vltava_threads::lock;
+
+/// Whether there was something to sync.
+enum Left {
+    Some,
+    Nothing,
+}
 
 enum Job {
     Sync(VecDeque<SyncRequest>),
+    Replayed,
     Release(Arc<SealedFile>),
 }
 
@@ -25,6 +34,7 @@ pub(super) fn run(shared: &Shared) {
     while let Some(job) = next_job(shared) {
         let result = match job {
             Job::Sync(requests) => sync(shared, requests),
+            Job::Replayed => sync_one(shared, &shared.replayed).map(drop),
             Job::Release(sealed) => release_step(shared, &sealed),
         };
         if let Err(error) = result {
@@ -42,11 +52,14 @@ fn next_job(shared: &Shared) -> Option<Job> {
             return Some(Job::Sync(std::mem::take(&mut room.syncs)));
         }
         let failed = shared.check().is_err();
-        let next = room.sealed.front().filter(|_| room.replay == Replay::Done && !failed);
+        let next = match room.replay {
+            Replay::Done if failed => None,
+            Replay::Done if !lock(&shared.replayed).is_empty() => Some(Job::Replayed),
+            Replay::Done => room.sealed.front().map(|sealed| Job::Release(Arc::clone(sealed))),
+            Replay::Pending => None,
+        };
         match (room.stage, next) {
-            (Stage::Running | Stage::Closing | Stage::Emptying, Some(sealed)) => {
-                return Some(Job::Release(Arc::clone(sealed)));
-            }
+            (Stage::Running | Stage::Closing | Stage::Emptying, Some(job)) => return Some(job),
             (Stage::Stopping, _) | (Stage::Emptying, None) => return None,
             (Stage::Running | Stage::Closing, None) => room = shared.wait(room),
         }
@@ -74,21 +87,28 @@ fn sync(shared: &Shared, requests: VecDeque<SyncRequest>) -> Result<(), JournalE
 
 /// Syncs one partition of a full file, or, when none is left, prepares the file anew.
 fn release_step(shared: &Shared, sealed: &SealedFile) -> Result<(), JournalError> {
-    let dirty = || sealed.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-    let next = dirty().next();
-    let Some((partition, left)) = next else { return recycle(shared, sealed) };
+    match sync_one(shared, &sealed.dirty)? {
+        Left::Some => Ok(()),
+        Left::Nothing => recycle(shared, sealed),
+    }
+}
+
+/// Syncs one partition, if one is left.
+fn sync_one(shared: &Shared, dirty: &Mutex<Dirty>) -> Result<Left, JournalError> {
+    let next = lock(dirty).next();
+    let Some((partition, left)) = next else { return Ok(Left::Nothing) };
     for segment in left.segments.iter().filter(|_| !seeded(SeededBug::RecyclesBeforeSync)) {
         sync_if_there(shared, &**segment)?;
     }
     // Forgotten only now: until then a sync of the whole partition must find it here. The log may have been cut or deleted
     // meanwhile; then nothing is told of it, and while this holds the lock nobody learns that it was.
-    let mut dirty = dirty();
+    let mut dirty = lock(dirty);
     let end = dirty.get(partition).and_then(|left| left.end);
     dirty.forget(partition);
     if let Some(end) = end {
         shared.observer.synced(partition, end);
     }
-    Ok(())
+    Ok(Left::Some)
 }
 
 /// Makes a full file that holds nothing of value into an empty one.

@@ -4,6 +4,7 @@ mod basics;
 mod crash;
 mod damage;
 mod faults;
+mod restart;
 mod twin;
 
 use std::path::{Path, PathBuf};

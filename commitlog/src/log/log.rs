@@ -77,8 +77,8 @@ pub struct Log {
 impl Log {
     /// Opens a log, repairing it from what the journal holds. A log that was closed cleanly costs a few small reads.
     ///
-    /// What recovery repaired is synced, what it found whole may not be: keep the journal's frames, and append nothing,
-    /// until a [`SyncPoint`] has been. When the log is damaged, and may be restored later, keep the frames beside it
+    /// What recovery repaired is synced, what it found whole may not be: keep the journal's frames until a [`SyncPoint`] has
+    /// been, and append nothing before that unless [`Self::is_kept_by_journal`]. When the log is damaged, and may be restored later, keep the frames beside it
     /// ([`super::keep_frames`]).
     ///
     /// # Errors
@@ -128,6 +128,13 @@ impl Log {
     /// Whether it must be synced before anything is appended: it was damaged, and holds frames that were kept beside it.
     pub fn has_kept_frames(&self) -> bool {
         self.has_kept_frames
+    }
+
+    /// Whether all that it holds is on stable storage in the segments or in the journal, which has to keep it then until
+    /// what is above the recovery point is synced. Good for a log that was just opened.
+    pub fn is_kept_by_journal(&self) -> bool {
+        let RecoveryReport { scanned_bytes: _, rewritten_bytes, unproven_bytes, cut } = &self.report;
+        *rewritten_bytes == 0 && *unproven_bytes == 0 && cut.is_none() && !self.has_kept_frames
     }
 
     /// The settings in force.
@@ -295,13 +302,24 @@ impl Log {
         })
     }
 
-    /// Saves the epochs, unless what is saved says the same about everything below `to`.
-    pub(super) fn save_epochs(&mut self, to: Offset) -> Result<(), LogError> {
+    /// Whether advancing the recovery point to `to` waits for the disk: the epochs' file is to be written, once for each new
+    /// epoch.
+    pub fn would_save_epochs(&self, to: Offset) -> bool {
+        let to = to.min(self.log_end());
+        to > self.recovery_point && self.unsaved_epochs(to)
+    }
+
+    fn unsaved_epochs(&self, to: Offset) -> bool {
         let (mut saved, mut epochs) = (self.saved_epochs.clone(), self.epochs.clone());
         saved.advance_start(self.state.log_start);
         saved.truncate_to(to);
         epochs.truncate_to(to);
-        if saved != epochs {
+        saved != epochs
+    }
+
+    /// Saves the epochs, unless what is saved says the same about everything below `to`.
+    pub(super) fn save_epochs(&mut self, to: Offset) -> Result<(), LogError> {
+        if self.unsaved_epochs(to) {
             leader_epoch_file::write(&self.home, &self.epochs)?;
             self.saved_epochs = self.epochs.clone();
         }

@@ -358,7 +358,7 @@ impl<'a> Worker<'a> {
     fn maintain(&mut self) {
         self.note("recovery points".to_owned());
         self.process.save_points();
-        let synced = self.process.directories.take_synced(|_| true);
+        let synced = self.process.directories.take_synced(|_, _| true);
         for (partition, end) in synced {
             let Some(log) = self.process.logs.get_mut(&partition) else { continue };
             log.advance_recovery_point(end).expect("the disk is whole");

@@ -9,8 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
-use vltava_broker::directories::{Directories, OpenInput, OpenLogError};
-use vltava_commitlog::log::{Log, LogConfig, LogError, Scan};
+use vltava_broker::directories::{Directories, Journaling, OpenInput, OpenLogError};
+use vltava_commitlog::log::{Log, LogConfig, Scan};
 use vltava_model::batch::Batch;
 use vltava_model::epochs::LeaderEpochs;
 use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, NodeId, Offset, TopicPartition};
@@ -186,23 +186,12 @@ impl Process {
         }
     }
 
-    /// Opens a log and syncs what recovery wrote or found unsynced, as a shard does.
+    /// Opens a log and sees to it that all of it is on stable storage, as a shard does.
     fn open(&mut self, partition: TopicPartition) -> Result<Log, OpenLogError> {
         let config = (self.setup.log_config(), Scan::Needed);
         let mut log = self.directories.open_log(self.directory, partition, "topic", config, NOW_MS)?;
-        let broken = |error: LogError| match error {
-            LogError::Corrupt(damage) => OpenLogError::Damaged(damage.to_string()),
-            LogError::Io(error) => OpenLogError::Io(error),
-            LogError::FailedBefore => OpenLogError::Io(std::io::Error::other(error)),
-        };
-        let rewritten = log.recovery_report().rewritten_bytes;
-        if log.recovery_point() < log.log_end() || rewritten > 0 || log.has_kept_frames() {
-            let point = log.sync_point().map_err(broken)?;
-            for file in &point.files {
-                file.sync_data()?;
-            }
-            log.synced(&point).map_err(broken)?;
-            self.points.push((self.directory, partition, log.recovery_point()));
+        if let Some(point) = self.directories.secure(self.directory, partition, &mut log, Journaling::Each)? {
+            self.points.push((self.directory, partition, point));
         }
         Ok(log)
     }

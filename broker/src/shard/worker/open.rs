@@ -2,13 +2,13 @@
 //!
 //! Nothing is deleted before committed metadata say that the replica counts for nothing and that another leads.
 
-use vltava_commitlog::log::{Log, LogConfig, LogError, NewerFormat, Scan};
+use vltava_commitlog::log::{Log, LogConfig, Scan};
 use vltava_model::{DirectoryId, LeaderEpoch, TopicPartition};
 
 use super::Worker;
 use crate::api::log::wall_ms;
 use crate::damages::{Cause, Verdict};
-use crate::directories::{BeginAnewError, OpenLogError};
+use crate::directories::{BeginAnewError, Journaling, OpenLogError};
 use crate::shard::command::Assign;
 use crate::shard::host::Host;
 use crate::shard::shared::Standing;
@@ -107,7 +107,7 @@ impl Worker {
         (!assign.image.is_damaged(self.state.node_id)).then_some(assign.image.leader_epoch)
     }
 
-    /// Opens a log, and syncs what recovery wrote or found unsynced: only what is on stable storage counts.
+    /// Opens a log, and sees to it that all of it is on stable storage: only that counts.
     fn open_log(&mut self, assign: &Assign, directory: DirectoryId, scan: Scan) -> Result<Log, OpenLogError> {
         let narrow = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
         let config = LogConfig {
@@ -123,21 +123,9 @@ impl Worker {
         if report.rewritten_bytes > 0 || report.cut.is_some() {
             tracing::info!(%partition, %topic, rewritten = report.rewritten_bytes, cut = ?report.cut, "recovered the log");
         }
-        let broken = |error: LogError| match error {
-            LogError::Corrupt(damage) => OpenLogError::Damaged(damage.to_string()),
-            LogError::Io(error) if NewerFormat::of(&error).is_some() => {
-                OpenLogError::Newer(error.to_string())
-            }
-            LogError::Io(error) => OpenLogError::Io(error),
-            LogError::FailedBefore => OpenLogError::Io(std::io::Error::other(error)),
-        };
-        if log.recovery_point() < log.log_end() || report.rewritten_bytes > 0 || log.has_kept_frames() {
-            let point = log.sync_point().map_err(broken)?;
-            for file in &point.files {
-                file.sync_data()?;
-            }
-            log.synced(&point).map_err(broken)?;
-            self.points.push((directory, partition, log.recovery_point()));
+        let journaling = if assign.config.is_synced() { Journaling::Each } else { Journaling::None };
+        if let Some(point) = directories.secure(directory, partition, &mut log, journaling)? {
+            self.points.push((directory, partition, point));
         }
         Ok(log)
     }

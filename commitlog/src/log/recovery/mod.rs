@@ -75,6 +75,9 @@ pub struct RecoveryReport {
     pub scanned_bytes: u64,
     /// How many bytes were written because the journal had them and the segments had not.
     pub rewritten_bytes: u64,
+    /// How many bytes of the log are whole, but not known to be on stable storage anywhere: not in the segments by a sync, and
+    /// not in the journal.
+    pub unproven_bytes: u64,
     /// Why the log ends where it does, if something stood behind that is no part of it.
     pub cut: Option<Damage>,
 }
@@ -125,8 +128,13 @@ pub(crate) fn recover(
     config: &LogConfig,
     input: RecoveryInput,
 ) -> Result<Recovered, RecoveryError> {
-    home.storage.create_dir_all(&home.dir)?;
-    let mut inventory = Inventory::of(home)?;
+    let mut inventory = match Inventory::of(home) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            home.storage.create_dir_all(&home.dir)?;
+            Inventory::of(home)?
+        }
+        found => found?,
+    };
     let mut state = state_file::read(home)?;
     let mut cuts = inventory.last_cuts(home)?.unwrap_or_default().merge(&state.cuts);
     let mut plan = Plan::of(&input.frames, &cuts).map_err(|_| frame_damage(home))?;

@@ -247,7 +247,7 @@ impl Walk {
             }
             while self.next < base {
                 match self.look(base)? {
-                    Found::Batch(found) => self.keep(found)?,
+                    Found::Batch(found) => self.keep_unjournaled(found)?,
                     Found::Nothing(_)
                         if self.next < self.known.state.log_start && base <= self.known.state.log_start =>
                     {
@@ -284,7 +284,7 @@ impl Walk {
     pub(super) fn finish(mut self, cut: Option<Offset>) -> Result<Outcome, RecoveryError> {
         let end = loop {
             match self.look(cut.unwrap_or(Offset::MAX))? {
-                Found::Batch(batch) => self.keep(batch)?,
+                Found::Batch(batch) => self.keep_unjournaled(batch)?,
                 Found::Nothing(damage) => break damage,
             }
         };
@@ -352,6 +352,14 @@ impl Walk {
             open.map_or(0, |open| open.scanner.position()),
             reason,
         )
+    }
+
+    /// Passes a batch that was found at the cursor and that the journal has not.
+    fn keep_unjournaled(&mut self, batch: Batch) -> Result<(), RecoveryError> {
+        if !self.known.proven.covers(batch.header().end_offset()) {
+            self.report.unproven_bytes += batch.bytes().len() as u64;
+        }
+        self.keep(batch)
     }
 
     /// Passes a batch that was found at the cursor. Unless a sync is known to have made it durable it is written once more:
