@@ -73,9 +73,15 @@ impl Leader {
                 && !remote.pace.has_stalled(ctx.now)
                 && remote.is_caught_up(ctx.durability(), end, ctx.now, lag)
         };
+        let cannot_lead = ctx.ability == Ability::Hindered || self.pace.has_stalled(ctx.now);
+        let all_follow =
+            committed.iter().all(|node| *node == me || self.remotes.get(node).is_some_and(follows));
+        if all_follow && !cannot_lead {
+            // As after nearly every step, so no list of them is made.
+            return None;
+        }
         let rest = self.members(ctx, |node, remote| committed.contains(&node) && follows(remote));
         let able = |node: NodeId, remote: &RemoteReplica| committed.contains(&node) && !remote.is_suspended();
-        let cannot_lead = ctx.ability == Ability::Hindered || self.pace.has_stalled(ctx.now);
         let heirs = match cannot_lead {
             true => Some(rest.clone()),
             // Nobody follows, but they may follow one of their own: who is cut off may be this broker.
