@@ -110,6 +110,12 @@ impl SimDisk {
         self.suffer();
     }
 
+    /// Whether it ails from something.
+    pub fn ails(&self) -> bool {
+        let ailments = &self.state().ailments;
+        !ailments.faults.is_empty() || ailments.room.is_some()
+    }
+
     fn suffer(&self) {
         let ailments = self.state().ailments.clone();
         self.0.memory.heal();

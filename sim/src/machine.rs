@@ -46,9 +46,14 @@ pub enum Excuse {
     Told,
     /// Its disk refuses writes or syncs. The machine is started anew, too: whatever was not synced is gone.
     DiskErrors,
+    /// Its disk refuses writes or syncs, and only the process is started anew: its page cache calls clean what a failed sync
+    /// did not write, and still shows it.
+    CachedErrors,
     /// Its disk is full.
     DiskFull,
-    /// Its disk holds other bytes than were written.
+    /// Its disk does not give back what it holds.
+    Unreadable,
+    /// Its disk holds other bytes than were written, or what it could not give back was given up.
     Damage,
 }
 
@@ -92,6 +97,8 @@ enum State {
     Paused(Process, Millis),
     /// Started again at that time, if ever.
     Down(Option<Millis>, Farewell),
+    /// Nothing is started on it any more.
+    Gone,
 }
 
 impl Machine {
@@ -140,13 +147,16 @@ impl Machine {
         self.state = State::Up(Process::start(self.id, self.wall_offset_ms, program));
     }
 
-    /// Ends its process, to be started again after `rest`, if ever.
+    /// Ends its process, to be started again after `rest`, if ever. Nothing comes back to a machine that is gone.
     pub fn end(&mut self, random: &mut Random, end: End, rest: Option<Millis>) {
         let (farewell, mode) = match end {
             End::Kill => (Farewell::Told, CrashMode::Kill),
             End::PowerCut(mode) => (Farewell::Silent, mode),
             End::Vanish(mode) => (Farewell::Forgotten, mode),
         };
+        if self.is_gone() {
+            return;
+        }
         let back = rest.map(|rest| clock::now() + rest);
         let before = std::mem::replace(&mut self.state, State::Down(back, farewell));
         let (State::Up(process) | State::Paused(process, _)) = before else { return };
@@ -158,6 +168,17 @@ impl Machine {
         self.disk = self.disk.crash(random, mode);
         net::leave(self.id, farewell);
         process.kill(|| drop(std::mem::take(&mut *self.window())));
+    }
+
+    /// Its process is killed, and none comes after it.
+    pub fn leave(&mut self, random: &mut Random) {
+        self.end(random, End::Kill, None);
+        self.state = State::Gone;
+    }
+
+    /// Whether it has left for good.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state, State::Gone)
     }
 
     /// SIGTERM: its process ends in order, in its own time.
@@ -207,7 +228,7 @@ impl Machine {
             State::Up(_) => {}
             State::Paused(_, back) => *back = clock::now(),
             State::Down(back, _) if self.role != Role::Client => *back = Some(clock::now()),
-            State::Down(..) => {}
+            State::Down(..) | State::Gone => {}
         }
     }
 
@@ -232,6 +253,10 @@ impl Machine {
                     process.step(until);
                     self.state = State::Up(process);
                 }
+            }
+            State::Gone => {
+                net::deliver(self.id, now);
+                return None;
             }
             State::Down(back, farewell) => {
                 match farewell {

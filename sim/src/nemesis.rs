@@ -10,7 +10,9 @@ use vltava_model::NodeId;
 
 use crate::clock::{self, Millis};
 use crate::faults::{self, Fault, Field, KINDS, Kind, Operator, Wounds};
+use crate::host::HostId;
 use crate::load::Load;
+use crate::machine::Role;
 use crate::programs;
 use crate::random::{self, Random};
 use crate::world::World;
@@ -24,14 +26,56 @@ pub struct Habits {
     pub last_max: Millis,
     /// Which faults there are, as bits by [`KINDS`].
     pub kinds: u32,
+    /// Whom they find more often than others.
+    pub aim: Aim,
 }
 
+/// Whom most faults find.
+#[derive(Clone, Copy, Debug)]
+pub enum Aim {
+    /// Anybody.
+    Anybody,
+    /// Whoever leads a partition: this one of those that there are.
+    Leader(usize),
+    /// Those that follow in it.
+    Followers(usize),
+    /// One of its replicas, whether or not it leads: one thing after the other happens to the same broker.
+    Replica(usize),
+}
+
+/// In one of so many seeds a broker may leave for good: after that no other broker's disk can be harmed.
+const LEAVES: u32 = 8;
+
 impl Habits {
+    /// Some seeds are calm, so that what goes wrong has its whole course before the next thing does; some are stormy.
+    pub fn draw(random: &mut Random) -> Self {
+        let any = |random: &mut Random| random.random::<u32>();
+        let (rest, kinds) = match random.random_range(0..10) {
+            0..3 => (3_000..=15_000, any(random) & any(random)),
+            3..8 => (500..=10_000, any(random) | any(random)),
+            _ => (200..=2_000, any(random) | any(random)),
+        };
+        let place = random.random_range(0..1_000);
+        let aim =
+            [Aim::Anybody, Aim::Anybody, Aim::Leader(place), Aim::Followers(place), Aim::Replica(place)];
+        let leaves = if random.random_ratio(1, LEAVES) { u32::MAX } else { !bit(faults::BROKER_LEAVES) };
+        Self {
+            rest_max: random.random_range(rest),
+            last_max: random.random_range(2_000..=20_000),
+            kinds: kinds & leaves,
+            aim: aim[random.random_range(0..aim.len())],
+        }
+    }
+
     /// Nothing but wall clocks that jump.
     pub fn only_clocks(self) -> Self {
-        let place = KINDS.iter().position(|kind| kind.name == faults::CLOCK_STEP).expect("all are in it");
-        Self { kinds: 1 << place, ..self }
+        Self { kinds: bit(faults::CLOCK_STEP), ..self }
     }
+}
+
+fn bit(name: &str) -> u32 {
+    let place = KINDS.iter().position(|kind| kind.name == name).expect("all kinds are in it");
+    1 << place
 }
 
 /// A fault that lasts.
@@ -116,7 +160,42 @@ impl Nemesis {
     }
 
     fn field<'a>(&'a mut self, world: &'a mut World, length: Millis) -> Field<'a> {
-        Field { world, random: &mut self.random, wounds: &mut self.wounds, operator: &self.operator, length }
+        let aim = Vec::new();
+        Field {
+            world,
+            random: &mut self.random,
+            wounds: &mut self.wounds,
+            operator: &self.operator,
+            length,
+            aim,
+        }
+    }
+
+    /// Whom the next fault finds more often than others.
+    fn aimed(&self, world: &World) -> Vec<HostId> {
+        let (Aim::Leader(place) | Aim::Followers(place) | Aim::Replica(place)) = self.habits.aim else {
+            return Vec::new();
+        };
+        let newest = world.watch.newest();
+        let partitions: Vec<_> = newest.partitions().collect();
+        let Some((_, known)) = partitions.get(place % partitions.len().max(1)) else { return Vec::new() };
+        let is_aimed = |node: u32| {
+            let leads = known.leader == Some(NodeId::new(node));
+            let Some(at) = known.replicas.iter().position(|replica| *replica == NodeId::new(node)) else {
+                return false;
+            };
+            match self.habits.aim {
+                Aim::Anybody => false,
+                Aim::Leader(_) => leads,
+                Aim::Followers(_) => !leads,
+                Aim::Replica(place) => at == place % known.replicas.len(),
+            }
+        };
+        let aimed = world.machines.iter().filter(|machine| match machine.role {
+            Role::Broker(node) => is_aimed(node),
+            Role::Controller(_) | Role::Client => false,
+        });
+        aimed.map(|machine| machine.id).collect()
     }
 
     fn heal_due(&mut self, world: &mut World, load: &Load, now: Millis) {
@@ -138,8 +217,10 @@ impl Nemesis {
 
     fn strike(&mut self, kind: &Kind, world: &mut World, load: &Load) {
         let length = self.length();
+        let aim = self.aimed(world);
         let mut fault = (kind.make)();
-        let Some(struck) = fault.strike(&mut self.field(world, length)) else { return };
+        let mut field = Field { aim, ..self.field(world, length) };
+        let Some(struck) = fault.strike(&mut field) else { return };
         *self.counts.entry(kind.name).or_default() += 1;
         let numbers: Vec<u64> = struck.hosts.iter().map(|host| host.0).chain([length]).collect();
         let names: Vec<String> = struck.hosts.iter().map(ToString::to_string).collect();

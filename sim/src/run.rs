@@ -4,6 +4,7 @@
 use rand::RngExt;
 use vltava_history::check;
 use vltava_history::format::Reader;
+use vltava_model::TopicPartition;
 
 use crate::clock::{self, Millis};
 use crate::invariants::{LogAgreement, Watch};
@@ -65,11 +66,7 @@ pub fn run(plan: Plan) -> Outcome {
             delivery: random.random_range(10_000..=40_000),
         },
     );
-    let habits = nemesis::Habits {
-        rest_max: random.random_range(500..=10_000),
-        last_max: random.random_range(2_000..=20_000),
-        kinds: random.random::<u32>() | random.random::<u32>(),
-    };
+    let habits = nemesis::Habits::draw(&mut random);
     let only_clocks = random.random_ratio(1, ONLY_CLOCKS);
     let habits = if only_clocks { habits.only_clocks() } else { habits };
     let mut world = World::new(plan.seed, Watch::new(load.shown()));
@@ -166,7 +163,12 @@ fn course(
 /// Partitions that some replica is behind in.
 fn out_of_sync(world: &World) -> Vec<String> {
     let newest = world.watch.newest();
-    newest.under_replicated_partitions().map(|of| of.to_string()).collect()
+    let gone = world.gone();
+    let lacks = |of: &TopicPartition| {
+        let Some(known) = newest.partition(*of) else { return false };
+        known.replicas.iter().any(|node| !known.isr.contains(node) && !gone.contains(node))
+    };
+    newest.under_replicated_partitions().filter(lacks).map(|of| of.to_string()).collect()
 }
 
 /// Runs until something is so; when that takes too long, says what `problem` says.

@@ -102,6 +102,22 @@ impl World {
         self.machines[id.0 as usize - 1].end(random, end, rest);
     }
 
+    /// Ends a process for good.
+    pub fn leave(&mut self, id: HostId) {
+        let random = &mut self.random;
+        self.machines[id.0 as usize - 1].leave(random);
+    }
+
+    /// Brokers that have left for good.
+    pub fn gone(&self) -> Vec<NodeId> {
+        let gone = self.machines.iter().filter(|machine| machine.is_gone());
+        let nodes = gone.filter_map(|machine| match machine.role {
+            Role::Broker(node) => Some(NodeId::new(node)),
+            Role::Controller(_) | Role::Client => None,
+        });
+        nodes.collect()
+    }
+
     /// Ends a process and gives its machine another disk, to be started again after `rest`.
     pub fn replace_disk(&mut self, id: HostId, contents: MemoryStorage, rest: Millis) {
         self.end(id, End::Kill, Some(rest));

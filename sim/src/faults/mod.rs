@@ -6,6 +6,7 @@ mod clock;
 mod connections;
 mod disk;
 mod end;
+mod leaves;
 mod links;
 mod lost;
 mod operator;
@@ -65,6 +66,9 @@ const fn kind(name: &'static str, make: fn() -> Box<dyn Fault>) -> Kind {
 /// The fault that must change nothing.
 pub const CLOCK_STEP: &str = "clock step";
 
+/// The fault that nothing undoes.
+pub const BROKER_LEAVES: &str = "broker leaves";
+
 /// All kinds: at most 32, since a run's habits name them by bits.
 pub const KINDS: &[Kind] = &[
     kind("kill", || Box::new(end::Ends::new(end::How::Kill))),
@@ -88,6 +92,8 @@ pub const KINDS: &[Kind] = &[
     kind("broker's bit flips", || Box::new(rot::Flip::new(wounds::Side::Brokers))),
     kind("controller's bit flips", || Box::new(rot::Flip::new(wounds::Side::Controllers))),
     kind("vote taken", || Box::new(quorum::TakeVote::default())),
+    kind("read errors", || Box::new(disk::Unreadable::default())),
+    kind(BROKER_LEAVES, || Box::new(leaves::Leave)),
 ];
 
 /// What faults work on.
@@ -102,6 +108,8 @@ pub struct Field<'a> {
     pub operator: &'a Operator,
     /// How long this fault lasts.
     pub length: Millis,
+    /// Whom it finds more often than others, if anybody.
+    pub aim: Vec<HostId>,
 }
 
 impl Field<'_> {
@@ -110,7 +118,9 @@ impl Field<'_> {
         let up = |machine: &&Machine| machine.is_up() && machine.role != Role::Client;
         let up = self.world.machines.iter().filter(up).filter(|machine| wanted(machine));
         let up: Vec<HostId> = up.map(|machine| machine.id).collect();
-        if up.is_empty() { None } else { Some(up[self.random.random_range(0..up.len())]) }
+        let aimed: Vec<HostId> = up.iter().copied().filter(|id| self.aim.contains(id)).collect();
+        let from = if !aimed.is_empty() && self.random.random_ratio(4, 5) { aimed } else { up };
+        if from.is_empty() { None } else { Some(from[self.random.random_range(0..from.len())]) }
     }
 
     fn anybody(&mut self) -> Option<HostId> {

@@ -1,4 +1,4 @@
-//! The operator: does to the quorum what `vltava quorum remove` and `vltava quorum add` do, until it is so.
+//! The operator: does what `vltava quorum remove`, `vltava quorum add` and `vltava brokers unregister` do, until it is so.
 //!
 //! It works through the client library, over the same network as everybody. Why it is to be done is not known here.
 
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vltava_client::{Admin, Client, ClientError};
-use vltava_model::DirectoryId;
+use vltava_model::{DirectoryId, ErrorCode};
 use vltava_proto::v1::RemoveVoterRequest;
 
 use crate::host::Program;
@@ -24,6 +24,8 @@ enum Goal {
     NoVote,
     /// The node votes, and not with that directory.
     Votes { not: Option<DirectoryId> },
+    /// The broker is not registered.
+    Forgotten,
     /// It is so.
     Done,
 }
@@ -66,6 +68,11 @@ impl Operator {
     /// Takes a controller's vote.
     pub fn remove(&self, node: u32) -> Task {
         self.tell(node, Goal::NoVote)
+    }
+
+    /// Has a broker forgotten that left for good.
+    pub fn unregister(&self, node: u32) -> Task {
+        self.tell(node, Goal::Forgotten)
     }
 
     fn tell(&self, node: u32, goal: Goal) -> Task {
@@ -116,6 +123,13 @@ fn finish(task: &Task, reached: Goal) {
 
 /// The next step; whether there was none left.
 async fn approach(admin: &Admin, node: u32, goal: Goal) -> Result<bool, ClientError> {
+    if goal == Goal::Forgotten {
+        // While its session lasts, it is refused.
+        return match admin.unregister_broker(node).await {
+            Err(error) if error.code() != ErrorCode::BrokerIdNotRegistered => Err(error),
+            _ => Ok(true),
+        };
+    }
     let Goal::Votes { not } = goal else {
         let Some(directory_id) = vote(admin, node, None).await? else { return Ok(goal == Goal::NoVote) };
         admin.remove_voter(RemoveVoterRequest { node_id: node, directory_id }).await?;

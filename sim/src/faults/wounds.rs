@@ -48,8 +48,12 @@ pub enum Harm {
     },
     /// Bits turned over; they are still there, or the replica was not yet seen to be whole since.
     Rot(Vec<Rot>),
+    /// It can not be read.
+    Unreadable,
     /// A controller does not vote until the operator is done.
     Vote(Task),
+    /// It will never be seen again; a broker's registration goes when the operator is done.
+    Gone(Task),
 }
 
 #[derive(Debug)]
@@ -124,7 +128,7 @@ impl Wounds {
         let Some(side) = Side::of(world.machine(host)) else { return };
         assert!(self.allow(side, host), "no other disk is harmed");
         self.forget(world, host);
-        if let Harm::Rot(_) = harm {
+        if let Harm::Rot(_) | Harm::Unreadable = harm {
             world.machine(host).excuse(Excuse::Damage);
         }
         let directory = world.machine(host).directory();
@@ -149,10 +153,26 @@ impl Wounds {
         self.open.retain(|wound| wound.host != host);
     }
 
-    /// What is still harmed, in words; rot that nobody has noticed is not.
+    /// It can be read again: what was given up because of that is still to be made whole.
+    pub fn can_be_read(&mut self, host: HostId) {
+        let wound = self.open.iter_mut().find(|wound| wound.host == host);
+        if let Some(wound) = wound.filter(|wound| matches!(wound.harm, Harm::Unreadable)) {
+            wound.harm = Harm::Rot(Vec::new());
+        }
+    }
+
+    /// What is still harmed, in words; rot that nobody has noticed is not, nor is a broker that is gone and forgotten.
     pub fn lacks(&self) -> Vec<String> {
-        let noticed = self.open.iter().filter(|wound| !matches!(wound.harm, Harm::Rot(_)));
-        noticed.map(|wound| format!("{} is not whole again: {:?}", wound.host, wound.harm)).collect()
+        let lacks = |wound: &&Wound| match &wound.harm {
+            Harm::Rot(_) => false,
+            Harm::Gone(task) => !task.is_done(),
+            Harm::ToCome | Harm::Lost { .. } | Harm::Unreadable | Harm::Vote(_) => true,
+        };
+        self.open
+            .iter()
+            .filter(lacks)
+            .map(|wound| format!("{} is not whole again: {:?}", wound.host, wound.harm))
+            .collect()
     }
 
     fn look(&mut self, world: &World) {
@@ -192,7 +212,7 @@ fn is_whole(field: &mut Field<'_>, host: HostId) -> bool {
         Role::Controller(_) | Role::Client => true,
     };
     match &wound.harm {
-        Harm::ToCome => false,
+        Harm::ToCome | Harm::Unreadable | Harm::Gone(_) => false,
         Harm::Lost { start } => in_sync(*start),
         Harm::Rot(rots) => !rots.iter().any(|rot| machine.disk.has(rot)) && in_sync(0),
         Harm::Vote(task) => task.is_done(),

@@ -184,6 +184,9 @@ impl Watch {
             let delta = Delta::between((**before).clone(), (**after).clone());
             self.partitions.step(&delta)?;
             self.registrations.step(&delta)?;
+            if Arc::ptr_eq(after, self.images.newest()) {
+                self.replicas.step(&delta)?;
+            }
         }
         self.topics.state(&place.image)
     }

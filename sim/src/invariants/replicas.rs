@@ -1,4 +1,4 @@
-//! I2, I3, I4, I5, I6, I10 by offsets: what is committed lies on the stable storage of every in-sync replica when it becomes
+//! I2, I3, I4, I5, I6, I9, I10 by offsets: what is committed lies on the stable storage of every in-sync replica when it becomes
 //! so, stays there over crashes, and is never taken back by anybody who leads later.
 //!
 //! Reads the offsets that brokers show to their own requests. What lies at them is compared in `logs.rs`.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use vltava_broker::shard::shared::{PartitionShared, Standing};
 use vltava_broker::state::BrokerState;
-use vltava_metadata::{Image, PartitionImage};
+use vltava_metadata::{Change, Delta, Image, PartitionImage};
 use vltava_model::{LeaderEpoch, NodeId, Offset, TopicPartition};
 
 use super::partitions::Partitions;
@@ -71,6 +71,30 @@ impl Replicas {
             let end = self.lost.entry((node, of)).or_default();
             *end = kept.view.durable_end.max(*end);
         }
+    }
+
+    /// What changed to the newest committed state: who joins an ISR has on stable storage all that a leader had committed.
+    pub fn step(&self, delta: &Delta) -> Verdict {
+        for (of, change) in delta.partitions() {
+            if let Change::Changed { before, after } = change {
+                self.joins(*of, before, after)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn joins(&self, of: TopicPartition, before: &PartitionImage, after: &PartitionImage) -> Verdict {
+        let Some((exposed, _)) = self.exposed.get(&of) else { return Ok(()) };
+        for member in after.isr.iter().filter(|member| !before.isr.contains(member)) {
+            let end = self.kept.get(&(*member, of)).map(|kept| kept.view.durable_end);
+            if end.is_some_and(|end| end < *exposed) {
+                return Err(format!(
+                    "I9: {member} joins the ISR of {of}, which is committed up to {exposed}; on {member} it is on stable \
+                     storage up to {end:?}; {before:?} became {after:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// All replicas of a broker.

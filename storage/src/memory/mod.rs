@@ -61,7 +61,7 @@ enum Power {
 /// The kind of call that a [`Fault`] hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultPoint {
-    /// `read_at`.
+    /// `read_at`, `len`, `list` and `exists`: with EIO, whatever the fault says, as Linux does for what a disk can't read.
     Read,
     /// `write_all_at`, `set_len` and `allocate_zeroed`; the first half of what was to be written is.
     Write,
@@ -280,7 +280,10 @@ impl State {
                 fault.after -= 1;
             } else if fault.times > 0 {
                 fault.times -= 1;
-                return Err(io::Error::new(fault.error, "injected"));
+                return Err(match at {
+                    FaultPoint::Read => rustix::io::Errno::IO.into(),
+                    _ => io::Error::new(fault.error, "injected"),
+                });
             }
         }
         Ok(())

@@ -148,3 +148,15 @@ fn what_was_committed_before_need_not_be_counted_again_and_what_comes_after_is()
     cluster.see(2, view(leads(2, 10), 10, 12, 12)).unwrap();
     told(cluster.see(2, view(leads(2, 10), 12, 12, 12)), "I10");
 }
+
+#[test]
+fn who_joins_with_less_than_is_committed_is_told() {
+    let mut cluster = Cluster::new();
+    cluster.see(3, view(Role::Follows, 8, 10, 9)).unwrap();
+    let joins =
+        |cluster: &Cluster, isr: &[u32]| cluster.replicas.joins(OF, &image(1, 1, &[1, 2]), &image(1, 1, isr));
+    told(joins(&cluster, &[1, 2, 3]), "I9");
+    joins(&cluster, &[1, 2]).unwrap();
+    cluster.see(3, view(Role::Follows, 8, 10, 10)).unwrap();
+    joins(&cluster, &[1, 2, 3]).unwrap();
+}
