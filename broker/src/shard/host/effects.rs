@@ -119,15 +119,16 @@ impl Host {
                 return run.batches;
             }
             Err(AppendError::DiskFull) => {
-                turn.hinder_later(self.partition, Self::out_of_room);
                 payload.carried = Carried::Failed;
+                // In this order: until it is made anew, the machine believes in records that are not there.
                 turn.rebuild_later(self.partition);
+                turn.hinder_later(self.partition, Self::out_of_room);
             }
             Err(AppendError::NoDescriptors) => {
                 turn.state.metrics.refused_no_descriptors.add(1);
-                turn.hinder_later(self.partition, Self::out_of_descriptors);
                 payload.carried = Carried::Failed;
                 turn.rebuild_later(self.partition);
+                turn.hinder_later(self.partition, Self::out_of_descriptors);
             }
             Err(AppendError::Failed(error)) => self.failed(turn, payload, &error),
             Err(error) => {
