@@ -213,7 +213,7 @@ impl Committer {
                     *end = Some(*end_offset);
                     add_segment(&mut segments, segment);
                 }
-                EntryBody::Truncate { to } => *end = end.map(|end| end.min(*to)),
+                EntryBody::Truncate { .. } => *end = None,
                 EntryBody::Sync { end_offset, segments: more } => {
                     *end = Some(*end_offset);
                     more.iter().for_each(|segment| add_segment(&mut segments, segment));
@@ -308,6 +308,11 @@ impl Committer {
     /// Makes the next empty file the current one, waiting for one if need be: this is how a slow disk holds back
     /// its users.
     fn take_spare(&mut self) -> Result<(), JournalError> {
+        self.shared.change(|room| {
+            if room.spares.is_empty() {
+                room.spare = Want::Now;
+            }
+        });
         let mut waits = 0;
         let metrics = &self.shared.metrics;
         let spare = self.shared.wait_for(|room| {

@@ -32,11 +32,7 @@ impl Dirty {
                 partition.end = Some(*end_offset);
                 add_segment(&mut partition.segments, segment);
             }
-            EntryBody::Truncate { to } => {
-                if let Some(partition) = self.0.get_mut(&entry.partition) {
-                    partition.end = partition.end.map(|end| end.min(*to));
-                }
-            }
+            EntryBody::Truncate { .. } => self.cut(entry.partition),
             EntryBody::StartOffset { .. } | EntryBody::Delete | EntryBody::Sync { .. } => {}
         }
     }
@@ -50,7 +46,8 @@ impl Dirty {
         self.0.is_empty()
     }
 
-    /// The log is cut: where it ended is not where it ends any more, though its segments are still to be synced.
+    /// The log is cut: where it ended is not where it ends any more, though its segments are still to be synced. Nor does it
+    /// end where the cut is, if that goes through a batch.
     pub fn cut(&mut self, partition: TopicPartition) {
         if let Some(partition) = self.0.get_mut(&partition) {
             partition.end = None;

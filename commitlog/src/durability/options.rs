@@ -18,7 +18,7 @@ pub struct JournalOptions {
     pub growth_bytes: u64,
     /// How far zeroed room is kept ahead of the newest group.
     pub ahead_bytes: u64,
-    /// How many files there may be.
+    /// How many files there may be; twice as many while groups wait for the replay to be done.
     pub files_max: usize,
     /// The batches that one group may hold; beyond that, more partitions are synced by their segments.
     pub group_bytes_max: u64,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::JournalError;
 use super::file::JournalFile;
 use super::format::FileHeader;
-use super::shared::{Growth, Shared, Stage, Want};
+use super::shared::{Growth, Replay, Room, Shared, Stage, Want};
 
 enum Job {
     Grow(Arc<JournalFile>),
@@ -39,11 +39,21 @@ fn next_job(shared: &Shared) -> Option<Job> {
             if let Growth::Wanted { file, .. } = &room.growth {
                 return Some(Job::Grow(Arc::clone(file)));
             }
-            if room.spare == Want::Yes && room.spares.is_empty() && room.files < shared.options.files_max {
+            if room.spares.is_empty() && room.files < files_max(shared, &room) {
                 return Some(Job::Create);
             }
         }
         room = shared.wait(room);
+    }
+}
+
+/// Up to how many files others are made. Before the replay is done none can be freed, and a start may have something to say to
+/// the journal first: it must not wait for itself. Those above the maximum go when they are freed.
+fn files_max(shared: &Shared, room: &Room) -> usize {
+    match (room.spare, room.replay) {
+        (Want::No | Want::OnlyFreed, _) => 0,
+        (Want::Yes, _) | (Want::Now, Replay::Done) => shared.options.files_max,
+        (Want::Now, Replay::Pending) => 2 * shared.options.files_max,
     }
 }
 

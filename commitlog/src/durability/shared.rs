@@ -62,6 +62,8 @@ pub(super) struct SealedFile {
 pub(super) enum Want {
     No,
     Yes,
+    /// A group waits for it.
+    Now,
     /// Yes, but the disk is too full for another: one has to be freed.
     OnlyFreed,
 }

@@ -257,6 +257,21 @@ fn a_sync_that_a_cut_overtakes_tells_of_no_end_that_is_gone() {
     }
 }
 
+/// The batch that the cut goes through goes as a whole: where it is, the log does not end.
+#[test]
+fn a_cut_is_no_end_that_is_told() {
+    let storage = MemoryStorage::new();
+    let file = segment(&storage, "a");
+    let observed = Arc::new(Observed::default());
+    let journal = start_observed(&storage, tiny(), observed.clone());
+    journal.replay_done();
+    commit(&journal, vec![append(1, 0, vec![1; 10], &file)]).unwrap();
+    commit(&journal, vec![entry(1, EntryBody::Truncate { to: Offset::new(7) })]).unwrap();
+    commit(&journal, vec![append(2, 0, vec![1; 10], &file)]).unwrap();
+    journal.close().unwrap();
+    assert_eq!(*observed.synced.lock().unwrap(), [(partition(2), Offset::new(10))]);
+}
+
 #[test]
 fn no_file_is_used_again_before_the_replay_is_done() {
     let storage = MemoryStorage::new();
@@ -265,7 +280,24 @@ fn no_file_is_used_again_before_the_replay_is_done() {
     let failed = (0..200).find_map(|i| commit(&journal, vec![append(1, i, vec![1; 1000], &file)]).err());
     assert_eq!(failed.unwrap().source.kind(), std::io::ErrorKind::TimedOut);
     assert_eq!(journal.metrics().recycled_files, 0);
-    assert!(storage.list(&dir()).unwrap().len() == 3);
+    assert!(storage.list(&dir()).unwrap().len() == 6);
+}
+
+/// A start may have to say something to a journal that a crash left full: that nothing but its end would free it is no excuse.
+#[test]
+fn a_full_journal_has_room_before_the_replay_is_done_and_gives_it_back() {
+    let (storage, paths) = super::damage::three_files();
+    let journal = start(&storage, tiny());
+    let file = segment(&storage, "b");
+    for i in 0..40 {
+        commit(&journal, vec![append(2, i * 800, vec![0; 800], &file)]).unwrap();
+    }
+    assert!(storage.list(&dir()).unwrap().len() > paths.len());
+    let survivor = storage.survivor(&mut StdRng::seed_from_u64(0), CrashMode::LoseUnsynced);
+    assert_eq!(Journal::recover(&survivor, &dir()).unwrap().take(partition(2)).len(), 40);
+    journal.replay_done();
+    journal.close().unwrap();
+    assert_eq!(storage.list(&dir()).unwrap().len(), paths.len());
 }
 
 #[test]
