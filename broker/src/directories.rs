@@ -548,8 +548,12 @@ impl Directories {
         }
     }
 
-    /// Notes recovery points and makes them durable.
-    pub fn save_points(&self, points: &[(DirectoryId, TopicPartition, Offset)]) {
+    /// Notes recovery points and makes them durable. Gives those that are now, for [`Log::recovery_point_saved`].
+    pub fn save_points(
+        &self,
+        points: &[(DirectoryId, TopicPartition, Offset)],
+    ) -> BTreeMap<TopicPartition, Offset> {
+        let mut durable = BTreeMap::new();
         let ids: BTreeSet<DirectoryId> = points.iter().map(|(id, ..)| *id).collect();
         for id in ids {
             let directory = self.get(id);
@@ -569,19 +573,46 @@ impl Directories {
             if let Err(error) = saved.write(&*directory.storage, &directory.path) {
                 // Without it the next start reads more than it had to, no worse.
                 tracing::warn!(directory = %directory.path.display(), %error, "cannot save recovery points");
+                continue;
+            }
+            // The last one of each counts.
+            let own = points.iter().filter(|(of, ..)| *of == id);
+            durable.extend(own.map(|(_, partition, point)| (*partition, *point)));
+        }
+        durable
+    }
+
+    /// Deletes partitions' directories. The journal was told.
+    pub fn delete(&self, partitions: &[TopicPartition]) {
+        let mut doomed: BTreeMap<DirectoryId, Vec<TopicPartition>> = BTreeMap::new();
+        for partition in partitions {
+            if let Some(id) = lock(&self.placed).remove(*partition) {
+                doomed.entry(id).or_default().push(*partition);
+            }
+        }
+        for (id, partitions) in doomed {
+            self.forget_claims(id, &partitions);
+            for partition in partitions {
+                let deleted = lock(&self.get(id).handle).delete_partition(partition);
+                if let Err(error) = deleted {
+                    tracing::error!(%partition, %error, "cannot delete a partition's directory");
+                    self.fail(id, &error.to_string());
+                }
             }
         }
     }
 
-    /// Deletes a partition's directory. The journal was told.
-    pub fn delete(&self, partition: TopicPartition) {
-        let Some(id) = lock(&self.placed).remove(partition) else { return };
+    /// Makes the recovery points say nothing of partitions any more, durably: what they claim of one that is deleted would be
+    /// missed in a replica that is placed here later, which is empty.
+    fn forget_claims(&self, id: DirectoryId, partitions: &[TopicPartition]) {
         let directory = self.get(id);
-        lock(&directory.points).known.remove(&partition);
-        let deleted = lock(&directory.handle).delete_partition(partition);
-        if let Err(error) = deleted {
-            tracing::error!(%partition, %error, "cannot delete a partition's directory");
-            self.fail(id, &error.to_string());
+        let mut points = lock(&directory.points);
+        let claims = partitions.iter().filter(|partition| points.known.remove(partition).is_some()).count();
+        if claims == 0 || points.source == Source::Lost {
+            return;
+        }
+        if let Err(error) = points.write(&*directory.storage, &directory.path) {
+            tracing::warn!(directory = %directory.path.display(), %error, "cannot forget recovery points: if such a replica comes back now, it counts as damaged");
         }
     }
 
@@ -591,7 +622,12 @@ impl Directories {
             !image.partition(*partition).is_some_and(|known| known.has_replica(node))
         };
         let strays: Vec<_> = lock(&self.placed).iter().filter(|(partition, _)| is_stray(partition)).collect();
-        if strays.is_empty() {
+        // Claims that outlived their partitions.
+        let claims = |directory: &Directory| -> Vec<_> {
+            lock(&directory.points).known.keys().copied().filter(is_stray).collect()
+        };
+        let claims: Vec<_> = self.all.iter().map(|(id, directory)| (*id, claims(directory))).collect();
+        if strays.is_empty() && claims.iter().all(|(_, claims)| claims.is_empty()) {
             return;
         }
         tracing::info!(
@@ -600,10 +636,11 @@ impl Directories {
         );
         let this = self.clone();
         let deleting = vltava_threads::offload_waiting(move || {
-            for (partition, id) in strays {
-                this.tell_journal_of_deletion(partition, id);
-                this.delete(partition);
+            for (partition, id) in &strays {
+                this.tell_journal_of_deletion(*partition, *id);
             }
+            claims.iter().for_each(|(id, claims)| this.forget_claims(*id, claims));
+            this.delete(&strays.iter().map(|(partition, _)| *partition).collect::<Vec<_>>());
         });
         if let Err(error) = deleting.await {
             std::panic::resume_unwind(error.into_panic());

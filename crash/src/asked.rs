@@ -8,7 +8,7 @@ cargo xtask crash [--states N] [--trials N] [--log LOG] [--seed N] [--row ROW] [
   --trials N   damage each log so many times (500); from 10000 on every bit of small ones is flipped
   --log LOG    partition, wal, sled, both (wal and sled), all (all)
   --seed N     what chance follows (1)
-  --row ROW    only the rows of the table that begin so, those with known holes too
+  --row ROW    only the rows of the table that begin so
   --run N      only this run of a partition's rows, and what it does";
 
 /// See the module.
@@ -52,11 +52,6 @@ impl Asked {
             }
         }
         Ok(asked)
-    }
-
-    /// Whether rows were asked for by name.
-    pub fn names_a_row(&self) -> bool {
-        !self.row.is_empty()
     }
 
     /// Whether a row of a log is to be run.

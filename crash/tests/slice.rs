@@ -38,10 +38,12 @@ fn a_crash_anywhere_leaves_a_log_directory_with_all_that_was_acknowledged() {
     plant();
     let mut all = 0;
     for run in 0..runs() {
-        // Not one crash after another: docs/reliability.md says what is known of that.
-        for counts in
-            [partition::crashes(SEED, 700, Some(run)), partition::crashes_at_start(SEED, 150, Some(run))]
-        {
+        let trials = [
+            partition::crashes(SEED, 700, Some(run)),
+            partition::crashes_at_start(SEED, 150, Some(run)),
+            partition::storm(SEED, 25, Some(run)),
+        ];
+        for counts in trials {
             all_starts(run, &counts);
             all += counts.ahead;
         }
@@ -57,6 +59,7 @@ fn damage_to_a_log_directory_is_noticed_or_means_nothing() {
         let trials = [
             partition::every_bit(seed, 307, None),
             partition::damage(seed, 150, (partition::Harms::One, partition::Left::Orderly), None),
+            partition::damage(seed, 150, (partition::Harms::One, partition::Left::Killed), None),
         ];
         for counts in trials {
             assert_eq!(counts.lost, 0, "\nseed {run}: of {}: {:#?}", counts.tried, counts.samples);

@@ -406,3 +406,40 @@ fn log_path(directories: &Directories) -> PathBuf {
     let dir = lock(&directories.get(id).handle).partition_path(partition(0));
     dir.join("00000000000000000000.log")
 }
+
+/// A replica is deleted, or moved away, and comes back: the claim about what it was must not be held against what it is.
+#[test]
+fn a_replica_that_comes_back_after_its_deletion_is_not_missed() {
+    let storage = MemoryStorage::recording();
+    let directories = open(&storage);
+    directories.replay_done();
+    let mut log = open_log(&directories, 0).unwrap();
+    append(&directories, &mut log, 0, 3);
+    let point = log.sync_point().unwrap();
+    point.files.iter().for_each(|file| file.sync_data().unwrap());
+    log.synced(&point).unwrap();
+    let id = directories.of(partition(0)).unwrap();
+    directories.save_points(&[(id, partition(0), log.recovery_point())]);
+    drop(log);
+    let delete = |directories: &Directories| {
+        let id = directories.of(partition(0)).unwrap_or(id);
+        directories.tell_journal_of_deletion(partition(0), id);
+        directories.delete(&[partition(0)]);
+    };
+    let before = storage.operations();
+    delete(&directories);
+    for operations in before..=storage.operations() {
+        for mode in CrashMode::ALL {
+            let disk = survivor(&storage.at(operations), 3, mode);
+            if operations < storage.operations() {
+                // It is found, and no part of the broker any more.
+                delete(&open(&disk));
+            }
+            for mode in CrashMode::ALL {
+                let again = open(&survivor(&disk, 4, mode));
+                let log = open_log(&again, 0).unwrap();
+                assert_eq!(log.log_end(), Offset::ZERO, "after {operations} operations, {mode:?}");
+            }
+        }
+    }
+}

@@ -515,8 +515,17 @@ impl Worker {
     }
 
     fn save_points(&mut self) {
-        if !self.points.is_empty() {
-            self.state.directories.save_points(&std::mem::take(&mut self.points));
+        if self.points.is_empty() {
+            return;
+        }
+        let saved = self.state.directories.save_points(&std::mem::take(&mut self.points));
+        for (partition, point) in saved {
+            self.with(partition, |host, turn| {
+                let directory = host.directory();
+                if let Err(error) = host.log().recovery_point_saved(point) {
+                    turn.blame_later(partition, directory, &error);
+                }
+            });
         }
     }
 
@@ -527,6 +536,8 @@ impl Worker {
                 host.settle(turn);
             });
         }
+        // Nobody is to claim anything of them once they are gone.
+        self.points.retain(|(_, of, _)| !partitions.contains(of));
         for partition in partitions {
             drop(self.hosts.remove(partition));
             self.waiting.remove(partition);
@@ -534,9 +545,9 @@ impl Worker {
             // One that was never opened, for damage or because its directory failed, has files all the same.
             if let Some(directory) = self.state.directories.of(*partition) {
                 self.state.directories.tell_journal_of_deletion(*partition, directory);
-                self.state.directories.delete(*partition);
             }
         }
+        self.state.directories.delete(partitions);
     }
 
     fn maintain(&mut self, now_ms: i64, retention: bool) {

@@ -192,7 +192,7 @@ mod tests {
                 bad[bit / 8] ^= 1 << (bit % 8);
                 assert_eq!(decode_cuts(seed, &bad), None);
             }
-            cuts.push(Cut { at: Offset::new(at), epoch: LeaderEpoch::new(3) });
+            cuts.push(Cut::new(Offset::new(at), LeaderEpoch::new(3)));
         }
         let entry = CheckEntry { last: 9, position: 1000, max_timestamp: -1, batch_sum: 0xfeed };
         let bytes = entry.encode(seed, 4);

@@ -21,8 +21,8 @@ use super::state_file::{self, LogState, Phase};
 
 impl Log {
     /// Removes every batch that holds `offset` or later ones, and every leader epoch that begins there or later, durably.
-    /// Returns the new end, which is below `offset` when that lay within a batch. Where the log is not that long, only
-    /// epochs go.
+    /// Returns the new end, which is below `offset` when that lay within a batch; it is the recovery point from then on, which
+    /// the owner persists some time. Where the log is not that long, only epochs go.
     ///
     /// `epoch` is the leader epoch in which this is done: everything handed to the journal in it so far must be of the
     /// log that stays.
@@ -40,7 +40,9 @@ impl Log {
                 log.epochs.truncate_to(offset);
                 log.cuts.done_in(epoch);
                 log.active().note_cuts(&log.cuts)?;
-                Ok(log.log_end())
+                let end = log.log_end();
+                log.sync_what_is_left(end)?;
+                Ok(end)
             });
         }
         if offset < self.log_start() {
@@ -66,7 +68,7 @@ impl Log {
         if view.segments[at + 1..].iter().any(|gone| gone.is_on_disk()) {
             // As long as one of them is there, a start looks for the note there.
             let mut cuts = self.cuts.clone();
-            cuts.push(Cut { at: segment.end_after(batches)?, epoch });
+            cuts.push(Cut::new(segment.end_after(batches)?, epoch));
             self.state.cuts = cuts;
             state_file::write(&self.home, &self.state)?;
         }
@@ -91,7 +93,19 @@ impl Log {
         self.epochs.truncate_to(end);
         self.drop_snapshots_after(end)?;
         self.producers = self.producers_at(end, now_ms)?;
+        self.sync_what_is_left(end)?;
         Ok(end)
+    }
+
+    /// What the journal will have synced of the log before the cut it tells nobody: without a recovery point of its own, what
+    /// is left would never be known to be durable, and damage to it would pass for the end of what was.
+    fn sync_what_is_left(&mut self, end: Offset) -> Result<(), LogError> {
+        for file in &self.sync_point()?.files {
+            file.sync_data()?;
+        }
+        self.save_epochs(end)?;
+        self.recovery_point = end;
+        Ok(())
     }
 
     fn drop_snapshots_after(&mut self, end: Offset) -> Result<(), LogError> {
@@ -193,7 +207,7 @@ impl Log {
     fn empty(&mut self, offset: Offset, epoch: LeaderEpoch) -> Result<(), LogError> {
         self.cut_count += 1;
         self.advances_since_cut = 0;
-        self.cuts.push(Cut { at: offset, epoch });
+        self.cuts.push(Cut::new(offset, epoch));
         self.state = LogState { log_start: offset, cuts: self.cuts.clone(), phase: Phase::Emptying };
         state_file::write(&self.home, &self.state)?;
         let old = self.shared.view.load_full();

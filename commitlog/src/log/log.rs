@@ -357,6 +357,25 @@ impl Log {
         !self.cuts.is_empty()
     }
 
+    /// The owner has persisted `point`. Where that is still the recovery point, no claim is left from before a cut, and this one
+    /// is believed from now on, though the log may be idle and the cut not be forgotten for long.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn recovery_point_saved(&mut self, point: Offset) -> Result<(), LogError> {
+        if point != self.recovery_point || !self.cuts.claims_followed() {
+            return Ok(());
+        }
+        self.change(|log| {
+            log.active().note_cuts(&log.cuts)?;
+            if !log.state.cuts.is_empty() && !log.active().is_on_disk() {
+                log.state.cuts = log.cuts.clone();
+                state_file::write(&log.home, &log.state)?;
+            }
+            Ok(())
+        })
+    }
+
     /// A cut need not be remembered once every claim about what is synced is known to be from after it: at the second
     /// advance, since the owner has persisted what the first one gave.
     fn forget_cut(&mut self) -> Result<(), LogError> {

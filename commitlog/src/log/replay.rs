@@ -60,11 +60,14 @@ impl Plan {
                 self.cut = None;
             }
             RecoveredBody::Truncate { to } => {
+                let durable = self.durable;
                 self.truncate(*to);
+                // How much of it the cut left is not known: it may have gone through a batch.
+                self.durable = self.durable.filter(|_| self.durable == durable);
                 // Where the log notes a cut of that epoch or a newer one, it is done, and what follows it came after.
                 if Some(frame.leader_epoch) > self.done {
                     let at = self.cut.map_or(*to, |cut| cut.at.min(*to));
-                    self.cut = Some(Cut { at, epoch: frame.leader_epoch });
+                    self.cut = Some(Cut::new(at, frame.leader_epoch));
                 }
             }
             RecoveredBody::StartOffset { to } => {
@@ -131,11 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_synced_needs_no_frames_and_a_truncation_lowers_it() {
+    fn what_was_synced_needs_no_frames_and_a_truncation_voids_it() {
         let synced = RecoveredBody::Synced { end_offset: to(20) };
         let found = plan(&[append(10, 5), append(15, 5), synced.clone(), append(20, 1)]);
         assert_eq!((bases(&found), found.durable), (vec![20], Some(to(20))));
-        assert_eq!(plan(&[synced, RecoveredBody::Truncate { to: to(17) }]).durable, Some(to(17)));
+        let cut = |at| plan(&[synced.clone(), RecoveredBody::Truncate { to: to(at) }]).durable;
+        assert_eq!((cut(20), cut(17)), (Some(to(20)), None), "a batch is cut whole, wherever it began");
     }
 
     #[test]
@@ -176,7 +180,7 @@ mod tests {
     fn a_cut_voids_frames_of_older_epochs_when_its_own_frame_is_missing() {
         let frame = |epoch, body| RecoveredFrame { leader_epoch: LeaderEpoch::new(epoch), body };
         let mut cuts = Cuts::default();
-        cuts.push(Cut { at: to(12), epoch: LeaderEpoch::new(3) });
+        cuts.push(Cut::new(to(12), LeaderEpoch::new(3)));
         let old = [frame(1, append(10, 2)), frame(2, append(12, 3))];
         assert_eq!(bases(&Plan::of(&old, &cuts).unwrap()), [10]);
         let newer = [frame(1, append(12, 3)), frame(3, append(12, 1)), frame(3, append(13, 1))];

@@ -60,10 +60,10 @@ pub(crate) fn write(home: &Home, state: &LogState) -> io::Result<()> {
 }
 
 /// Reads the file; a log without one begins at 0.
-pub(crate) fn read(home: &Home) -> Result<LogState, RecoveryError> {
+pub(crate) fn read(home: &Home) -> Result<Option<LogState>, RecoveryError> {
     let damaged = |reason| Damage { file: path(home), position: 0, offset: Offset::ZERO, reason };
     let checkpoint = match read_checkpoint(&*home.storage, &path(home), KIND) {
-        Ok(None) => return Ok(LogState::default()),
+        Ok(None) => return Ok(None),
         Ok(Some(checkpoint)) => checkpoint,
         Err(CheckpointError::Corrupt { reason, .. }) => return Err(damaged(reason).into()),
         Err(CheckpointError::Io { source, .. }) => return Err(source.into()),
@@ -84,7 +84,7 @@ pub(crate) fn read(home: &Home) -> Result<LogState, RecoveryError> {
         }
         _ => return Err(damaged("its version is not known").into()),
     };
-    decode(payload).ok_or_else(|| impossible().into())
+    decode(payload).map(Some).ok_or_else(|| impossible().into())
 }
 
 fn decode(payload: &[u8]) -> Option<LogState> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use vltava_commitlog::durability::Journal;
 use vltava_storage::{MemoryStorage, Storage};
 
 use super::life::{Ending, Life};
@@ -62,6 +63,24 @@ impl Template {
     fn lacks_state(&self, damaged: &MemoryStorage) -> bool {
         let mut states = self.files.iter().filter(|path| path.ends_with("log-state"));
         states.any(|path| !damaged.exists(path).expect("memory answers"))
+    }
+
+    /// Whether the journal ends earlier than it did. Damage that reaches from a group to the journal's end leaves what a crash
+    /// leaves that tears the last write, which was acknowledged to nobody: there is nothing that tells the two apart, and no
+    /// log directory could. Damage in front of a readable group is no such end.
+    fn ends_journal(&self, damaged: &MemoryStorage) -> bool {
+        let dir = Path::new(DIR).join("journal");
+        let frames = |storage: &MemoryStorage| Journal::recover(storage, &dir).map(|found| found.partitions);
+        match (frames(&self.life.storage), frames(damaged)) {
+            (Ok(whole), Ok(found)) => whole != found,
+            (Ok(_) | Err(_), _) => false,
+        }
+    }
+
+    /// The files beside the journal's.
+    fn beside_journal(&self) -> Vec<PathBuf> {
+        let is_beside = |path: &&PathBuf| path.extension().is_none_or(|kind| kind != "journal");
+        self.files.iter().filter(is_beside).cloned().collect()
     }
 
     /// What a broker makes of it.
@@ -178,12 +197,15 @@ pub fn damage(seed: u64, trials: u64, (harms, left): (Harms, Left), only: Option
                 (0..2 + dice.roll(16)).map(|_| harm::flip(&damaged, &template.files, &mut dice)).collect()
             }
         };
-        if template.lacks_state(&damaged) {
+        if template.lacks_state(&damaged) || template.ends_journal(&damaged) {
             damaged = template.copy();
-            done = harm::flip(&damaged, &template.files, &mut dice);
+            done = harm::flip(&damaged, &template.beside_journal(), &mut dice);
         }
         let outcome = template.judge(&damaged, dice.roll(u64::MAX));
         counts.add(outcome, only.is_some(), || format!("run {trial}, {done}"));
+        if only.is_some() {
+            counts.samples.extend(super::trials::told(&template.life));
+        }
     }
     counts
 }

@@ -38,6 +38,8 @@ pub struct Life {
     pub epoch: u32,
     /// Replicas that were given up: which, when that was begun and done.
     begun_anew: Vec<(TopicPartition, usize, usize)>,
+    /// See [`Assigned::deleted_in`].
+    deleted_in: BTreeMap<TopicPartition, u32>,
     /// What it did, after how many changes of the disk.
     pub script: Vec<(usize, String)>,
 }
@@ -109,7 +111,8 @@ impl Life {
         let served = self.histories.iter().filter(serves).map(|history| history.partition).collect();
         let given_up =
             self.begun_anew.iter().filter(|(_, issued, done)| (issued..done).contains(&&operations));
-        Assigned { served, begun_anew: given_up.map(|(partition, ..)| *partition).collect() }
+        let begun_anew = given_up.map(|(partition, ..)| *partition).collect();
+        Assigned { served, begun_anew, deleted_in: self.deleted_in.clone() }
     }
 
     /// What it did last before so many changes of the disk.
@@ -145,6 +148,7 @@ impl Life {
             closed: None,
             epoch: epoch + 1,
             begun_anew: Vec::new(),
+            deleted_in: assigned.deleted_in,
             script: Vec::new(),
         };
         for (partition, log) in &process.logs {
@@ -191,7 +195,8 @@ impl<'a> Worker<'a> {
 
     fn host(&mut self, partition: TopicPartition) {
         let flush = if self.dice.percent(25) { Flush::PageCache } else { Flush::Journal };
-        self.replicas.insert(partition, Replica { flush, deleted_in: 0, sequences: BTreeMap::new() });
+        let deleted_in = self.life.deleted_in.get(&partition).copied().unwrap_or_default();
+        self.replicas.insert(partition, Replica { flush, deleted_in, sequences: BTreeMap::new() });
     }
 
     fn now(&self) -> usize {
@@ -301,8 +306,16 @@ impl<'a> Worker<'a> {
                 let flushed = self.flushed.1.recv().expect("this holds a sender");
                 self.take(flushed);
             }
-            // What was synced at leisure is known to be with the recovery points.
-            self.maintain();
+            // What was synced at leisure is known to be with the recovery points: until those are saved, a crash leaves a log
+            // that nothing says more of than of any torn one.
+            loop {
+                let before = self.now();
+                self.idle();
+                self.maintain();
+                if self.now() == before {
+                    break;
+                }
+            }
         }
         if !is_orderly {
             return self.life;

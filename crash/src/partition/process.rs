@@ -73,6 +73,9 @@ pub struct Assigned {
     pub served: BTreeSet<TopicPartition>,
     /// Damaged ones that count for nothing any more: another has what they had.
     pub begun_anew: BTreeSet<TopicPartition>,
+    /// The newest leader epoch in which a record was written that was deleted since, or may have been. It was committed, so
+    /// that no leader has records of an older one behind it: nor does a log that begins behind it know it any more.
+    pub deleted_in: BTreeMap<TopicPartition, u32>,
 }
 
 /// A started broker.
@@ -153,11 +156,9 @@ impl Process {
             process.serve(*partition, assigned.begun_anew.contains(partition));
         }
         process.save_points();
-        for stray in process.found.clone() {
-            if !assigned.served.contains(&stray) {
-                process.delete(stray);
-            }
-        }
+        let is_stray = |found: &TopicPartition| !assigned.served.contains(found);
+        let strays: Vec<_> = process.found.iter().copied().filter(is_stray).collect();
+        process.delete(&strays);
         process.directories.replay_done();
         Ok(process)
     }
@@ -198,17 +199,24 @@ impl Process {
 
     /// Makes recovery points durable.
     pub fn save_points(&mut self) {
-        if !self.points.is_empty() {
-            self.directories.save_points(&std::mem::take(&mut self.points));
+        if self.points.is_empty() {
+            return;
+        }
+        for (partition, point) in self.directories.save_points(&std::mem::take(&mut self.points)) {
+            if let Some(log) = self.logs.get_mut(&partition) {
+                log.recovery_point_saved(point).expect("the disk is whole");
+            }
         }
     }
 
-    /// Deletes a partition, of which nothing is under way.
-    pub fn delete(&mut self, partition: TopicPartition) {
-        drop(self.logs.remove(&partition));
-        self.points.retain(|(_, of, _)| *of != partition);
-        self.directories.tell_journal_of_deletion(partition, self.directory);
-        self.directories.delete(partition);
+    /// Deletes partitions, of which nothing is under way.
+    pub fn delete(&mut self, partitions: &[TopicPartition]) {
+        self.points.retain(|(_, of, _)| !partitions.contains(of));
+        for partition in partitions {
+            drop(self.logs.remove(partition));
+            self.directories.tell_journal_of_deletion(*partition, self.directory);
+        }
+        self.directories.delete(partitions);
     }
 
     /// Closes everything and leaves the proof of it.

@@ -30,7 +30,7 @@ pub fn explain(seed: u64, run: u64) -> Vec<String> {
     told(&life(seed, run)).collect()
 }
 
-fn told(life: &Life) -> impl Iterator<Item = String> {
+pub(super) fn told(life: &Life) -> impl Iterator<Item = String> {
     let setup = format!("{:?}, {} to {}", life.setup, life.started, life.storage.operations());
     let script = life.script.iter().map(|(when, what)| format!("{when:>6}  {what}"));
     std::iter::once(setup).chain(script)

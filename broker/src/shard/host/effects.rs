@@ -181,7 +181,9 @@ impl Host {
         self.settle(turn);
         turn.state.directories.forget_synced(self.partition);
         tracing::info!(partition = %self.partition, from = %self.log.log_end(), %to, "cutting the log to where it agrees with the leader's");
-        match self.log.truncate_to(to, self.epoch(), turn.wall_ms) {
+        let cut = self.log.truncate_to(to, self.epoch(), turn.wall_ms);
+        turn.points.push((self.directory, self.partition, self.log.recovery_point()));
+        match cut {
             Ok(end) if end == to => turn.settled_later(self.partition),
             // The cut went through a batch, so more went than was meant: the machine begins anew from what is left.
             Ok(_) => {

@@ -65,18 +65,21 @@ impl Inventory {
     }
 
     /// What the side file of the last segment says of where the log was cut. Where that was never written whole, the
-    /// one before knows as much.
-    pub(crate) fn last_cuts(&self, home: &Home) -> io::Result<Option<Cuts>> {
+    /// one before knows as much. One behind it, whose segment is gone, may be all that is left of the last segment, or of one
+    /// that was cut off: what it knows besides is true as well.
+    pub(crate) fn last_cuts(&self, home: &Home) -> io::Result<Cuts> {
+        let last = self.bases.last().copied();
+        let mut known = Cuts::default();
+        let sides = self.others.iter().filter(|(_, suffix)| *suffix == FileKind::Check.suffix());
+        for base in sides.map(|(base, _)| *base).filter(|base| Some(*base) > last) {
+            known = known.merge(&cuts_of(home, base)?.unwrap_or_default());
+        }
         for base in self.bases.iter().rev().filter(|base| self.has(**base, FileKind::Check)) {
-            let file = home.storage.open(&home.path(*base, FileKind::Check))?;
-            let mut bytes = [0u8; check::NOTE_BYTES];
-            let read = file.read_at(check::HEADER_BYTES as u64, &mut bytes)?;
-            let cuts = check::decode_cuts(CheckSeed::new(home.partition, *base), &bytes[..read]);
-            if cuts.is_some() {
-                return Ok(cuts);
+            if let Some(cuts) = cuts_of(home, *base)? {
+                return Ok(known.merge(&cuts));
             }
         }
-        Ok(None)
+        Ok(known)
     }
 
     fn has(&self, base: Offset, kind: FileKind) -> bool {
@@ -108,4 +111,12 @@ impl Inventory {
         }
         Ok(())
     }
+}
+
+/// What a segment's side file notes, if it is whole.
+fn cuts_of(home: &Home, base: Offset) -> io::Result<Option<Cuts>> {
+    let file = home.storage.open(&home.path(base, FileKind::Check))?;
+    let mut bytes = [0u8; check::NOTE_BYTES];
+    let read = file.read_at(check::HEADER_BYTES as u64, &mut bytes)?;
+    Ok(check::decode_cuts(CheckSeed::new(home.partition, base), &bytes[..read]))
 }

@@ -135,8 +135,13 @@ pub(crate) fn recover(
         }
         found => found?,
     };
-    let mut state = state_file::read(home)?;
-    let mut cuts = inventory.last_cuts(home)?.unwrap_or_default().merge(&state.cuts);
+    let state = state_file::read(home)?;
+    if state.is_some() && !input.clean {
+        // A process that was killed before it synced the name of this file, with a later start, has left it to the page cache.
+        home.storage.sync_dir(&home.dir)?;
+    }
+    let mut state = state.unwrap_or_default();
+    let mut cuts = inventory.last_cuts(home)?.merge(&state.cuts);
     let mut plan = Plan::of(&input.frames, &cuts).map_err(|_| frame_damage(home))?;
     plan.batches.retain(|_| !seeded(SeededBug::IgnoresJournalFrames));
     let is_void = plan.is_deleted || state.phase == Phase::Emptying;
@@ -180,7 +185,7 @@ pub(crate) fn recover(
     walk.apply(plan.batches)?;
     let outcome = walk.finish(plan.cut.map(|cut| cut.at))?;
     if let Some(cut) = plan.cut {
-        cuts.push(Cut { at: outcome.end.min(cut.at), epoch: cut.epoch });
+        cuts.push(Cut::new(outcome.end.min(cut.at), cut.epoch));
         state.cuts = cuts.clone();
         state_file::write(home, &state)?;
     } else if outcome.is_noted {

@@ -104,7 +104,7 @@ impl Segment {
         };
         let end = self.end_after(batches)?;
         self.remove_indexes()?;
-        cuts.push(Cut { at: end, epoch });
+        cuts.push(Cut::new(end, epoch));
         self.note_cuts(cuts)?;
         files.check.sync_data()?;
         files.log.set_len(u64::from(position))?;

@@ -148,3 +148,62 @@ fn a_log_that_is_known_to_be_synced_is_opened_without_a_write() {
     drop(open(&storage, Some(point)));
     assert_eq!(storage.operations(), 0);
 }
+
+/// The journal tells of nothing that it synced before a cut.
+#[test]
+fn what_a_cut_leaves_is_durable_and_known_to_be() {
+    for to in 1..9 {
+        let storage = MemoryStorage::new();
+        storage.create_dir_all("/logs".as_ref()).unwrap();
+        storage.sync_dir("/".as_ref()).unwrap();
+        let mut log = open(&storage, Some(Offset::ZERO));
+        (0..9).for_each(|base| drop(log.append(&batch_at(base, 1, 1), 5).unwrap()));
+        log.truncate_to(Offset::new(to), LeaderEpoch::new(2), 5).unwrap();
+        assert_eq!((log.recovery_point(), log.log_end()), (Offset::new(to), Offset::new(to)));
+        let again = open(&lose_unsynced(&storage), Some(log.recovery_point()));
+        assert_eq!(contents(&again), contents(&log));
+        assert_eq!(again.epochs(), log.epochs());
+    }
+}
+
+#[test]
+fn a_start_that_only_the_page_cache_knows_is_durable_before_anybody_is_told() {
+    let storage = MemoryStorage::new();
+    storage.create_dir_all("/logs".as_ref()).unwrap();
+    storage.sync_dir("/".as_ref()).unwrap();
+    let mut log = open(&storage, Some(Offset::ZERO));
+    (0..9).for_each(|base| drop(log.append(&batch_at(base, 1, 1), 5).unwrap()));
+    sync(&mut log).unwrap();
+    let point = Some(log.recovery_point());
+    storage.record();
+    log.advance_log_start(Offset::new(3)).unwrap();
+    let mut starts = Vec::new();
+    for operations in 0..=storage.operations() {
+        let killed = storage.at(operations);
+        let start = open(&killed, point).log_start();
+        assert_eq!(open(&lose_unsynced(&killed), point).log_start(), start, "killed after {operations}");
+        starts.push(start.get());
+    }
+    assert_eq!((starts[0], starts[starts.len() - 1]), (0, 3));
+}
+
+/// A log that is idle behind two cuts: the claim that came after both is believed, and damage is no torn end.
+#[test]
+fn damage_to_what_cuts_left_is_noticed() {
+    let storage = MemoryStorage::new();
+    let mut log = open(&storage, Some(Offset::ZERO));
+    (0..9).for_each(|base| drop(log.append(&batch_at(base, 1, 1), 5).unwrap()));
+    log.truncate_to(Offset::new(1), LeaderEpoch::new(2), 5).unwrap();
+    (1..9).for_each(|base| drop(log.append(&batch_at(base, 2, 1), 5).unwrap()));
+    log.truncate_to(Offset::new(6), LeaderEpoch::new(3), 5).unwrap();
+    let point = log.recovery_point();
+    log.recovery_point_saved(point).unwrap();
+    drop(log);
+    assert_eq!(open(&storage, Some(point)).log_end(), Offset::new(6));
+    let dir = place(Arc::new(storage.clone())).dir;
+    let newest = storage.list(&dir).unwrap().into_iter().rfind(|name| name.ends_with(".log")).unwrap();
+    storage.flip_bit(&dir.join(newest), 70, 0);
+    let input = RecoveryInput { recovery_point: Some(point), now_ms: 5, ..RecoveryInput::default() };
+    let opened = Log::open(place(Arc::new(storage)), LogConfig::default(), input);
+    assert!(matches!(opened, Err(RecoveryError::Corrupt(_))));
+}

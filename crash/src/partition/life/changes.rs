@@ -110,6 +110,7 @@ impl Worker<'_> {
         self.process.directories.forget_synced(of);
         let log = self.process.logs.get_mut(&of).expect("it is served");
         let end = log.truncate_to(to, epoch, NOW_MS).expect("the disk is whole");
+        self.process.points.push((self.process.directory, of, log.recovery_point()));
         let now = self.now();
         let history = self.history(of);
         assert_eq!(end.get(), history.now().end(), "a cut leaves whole batches");
@@ -154,6 +155,9 @@ impl Worker<'_> {
         let newest = gone.filter_map(|header| header.leader_epoch).map(|epoch| epoch.get()).max();
         let replica = self.replicas.get_mut(&of).expect("it is served");
         replica.deleted_in = newest.unwrap_or_default().max(replica.deleted_in);
+        // A crash may take what makes up for it, so that this is never lowered.
+        let known = self.life.deleted_in.entry(of).or_default();
+        *known = replica.deleted_in.max(*known);
         let after = before.from(to.get());
         let history = self.history(of);
         history.begin(after, Change::Grew, issued);
@@ -225,7 +229,7 @@ impl Worker<'_> {
         self.settle();
         let issued = self.now();
         self.history(of).deleted = Some((issued, usize::MAX));
-        self.process.delete(of);
+        self.process.delete(&[of]);
         let now = self.now();
         self.history(of).deleted = Some((issued, now));
         self.replicas.remove(&of);
