@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use vltava_model::NodeId;
 use vltava_proto::v1::controller_client::ControllerClient;
 use vltava_proto::v1::{IdentifyRequest, IdentifyResponse};
@@ -11,6 +12,10 @@ use vltava_proto::v1::{IdentifyRequest, IdentifyResponse};
 use crate::channel;
 
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the others are waited for once one has answered. Those that are gone would cost a whole timeout, while the next
+/// leader may be elected any moment.
+const OTHERS: Duration = Duration::from_millis(200);
 
 /// How many controller addresses are remembered beyond the configured ones.
 const KNOWN_MAX: usize = 64;
@@ -44,8 +49,10 @@ impl Locator {
             asked.spawn(ask(address));
         }
         let mut best: Option<Located> = None;
-        while let Some(answer) = asked.join_next().await {
+        let mut until = Instant::now() + ASK_TIMEOUT;
+        while let Ok(Some(answer)) = timeout_at(until, asked.join_next()).await {
             let Ok(Some(answer)) = answer else { continue };
+            until = until.min(Instant::now() + OTHERS);
             self.remember(&answer);
             let Some(leader) = answer.leader_id.filter(|_| !answer.leader_address.is_empty()) else {
                 continue;
