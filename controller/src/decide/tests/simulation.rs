@@ -564,7 +564,8 @@ impl Simulation {
         if self.disks == Disks::Last {
             assert_eq!(self.cluster.image.leaderless_partitions().count(), 0, "every log has a leader");
         }
-        for _ in 0..4 {
+        // One without a leader is restored in every second round only, and what else is damaged begins anew after that.
+        for _ in 0..16 {
             self.mend();
         }
         let led: Vec<_> = self.cluster.image.partitions().map(|(of, it)| (of, it.clone())).collect();
