@@ -172,7 +172,7 @@ pub(crate) async fn watch_leader(raft: Raft, local: Arc<Local>, link: watch::Sen
             .and_then(|leader| seen.membership_config.membership().get_node(&leader))
             .map(|node| node.address.clone());
         let Some(address) = address else {
-            link.send_replace(Link::Unknown);
+            tell(&link, Link::Unknown);
             if metrics.changed().await.is_err() {
                 return;
             }
@@ -192,6 +192,12 @@ pub(crate) async fn watch_leader(raft: Raft, local: Arc<Local>, link: watch::Sen
     }
 }
 
+/// Says what is known now, if it is news: whoever is woken looks at Raft, which counts as a change of Raft's metrics, which
+/// brings this about again.
+fn tell(link: &watch::Sender<Link>, known: Link) {
+    link.send_if_modified(|before| std::mem::replace(before, known) != known);
+}
+
 /// Holds a connection to the leader of a term, again and again.
 async fn hold(address: &str, term: u64, link: &watch::Sender<Link>) {
     loop {
@@ -200,11 +206,11 @@ async fn hold(address: &str, term: u64, link: &watch::Sender<Link>) {
             let request = HealthCheckRequest { service: String::new() };
             if let Ok(answer) = HealthClient::new(channel).watch(request).await {
                 let mut answer = answer.into_inner();
-                link.send_replace(Link::Up(term));
+                tell(link, Link::Up(term));
                 while let Ok(Some(_)) = answer.message().await {}
             }
         }
-        link.send_replace(Link::Down(term));
+        tell(link, Link::Down(term));
         tokio::time::sleep(RECONNECT.saturating_sub(began.elapsed())).await;
     }
 }
@@ -212,6 +218,18 @@ async fn hold(address: &str, term: u64, link: &watch::Sender<Link>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_news_of_the_connection_wakes_anybody() {
+        let (link, mut seen) = watch::channel(Link::Unknown);
+        for (known, is_news) in
+            [(Link::Unknown, false), (Link::Up(1), true), (Link::Up(1), false), (Link::Down(1), true)]
+        {
+            tell(&link, known);
+            assert_eq!(seen.has_changed().ok(), Some(is_news), "{known:?}");
+            assert_eq!(*seen.borrow_and_update(), known);
+        }
+    }
 
     #[test]
     fn a_quorum_needs_a_majority_of_every_configuration() {
