@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use vltava_commitlog::directory::{DirectoryError, LogDirectory};
+use vltava_commitlog::directory::{DirectoryError, LastEnd, LogDirectory};
 use vltava_commitlog::durability::{
     EntryBody, Journal, JournalEntry, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions,
     RecoverError, RecoveredBody, RecoveredFrame, SubmitError,
@@ -230,7 +230,10 @@ impl Directories {
         drop(placed);
         lock(&self.frames).extend(frames);
         let directory = Directory {
-            points: Mutex::new(Points::read(&**storage, &path)),
+            points: Mutex::new(match handle.last_end() {
+                LastEnd::Damaged => Points::lost(),
+                LastEnd::Clean(_) | LastEnd::Unknown => Points::read(&**storage, &path),
+            }),
             path,
             storage: storage.clone(),
             clean: handle.left_cleanly(),

@@ -40,12 +40,23 @@ const DAMAGED: &str = "damaged";
 const DAMAGED_KIND: CheckpointKind = CheckpointKind(*b"DMGD");
 const DAMAGED_VERSION: u16 = 1;
 
+/// How the process that used a log directory before ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LastEnd {
+    /// In order, with this broker epoch.
+    Clean(BrokerEpoch),
+    /// In any way: there is no mark.
+    Unknown,
+    /// There is a mark, and it is damaged. No crash does that, so more of what lies here may be.
+    Damaged,
+}
+
 /// A log directory in use by this process.
 pub struct LogDirectory {
     path: PathBuf,
     storage: Arc<dyn Storage>,
     identity: Identity,
-    left_cleanly: Option<BrokerEpoch>,
+    last_end: LastEnd,
     offline: OnceLock<String>,
     _lock: Box<dyn StorageLock>,
 }
@@ -72,7 +83,7 @@ impl LogDirectory {
             return Err(DirectoryError::InUse { path: path.to_owned() });
         };
         let identity = identity::establish(&*storage, path, node, cluster, fresh)?;
-        let left_cleanly = take_clean_mark(&*storage, path).map_err(disk("read"))?;
+        let last_end = take_clean_mark(&*storage, path).map_err(disk("read"))?;
         for name in storage.list(path).map_err(disk("list"))? {
             if name.strip_suffix(DELETED).and_then(parse_partition).is_some() {
                 storage.remove_dir_all(&path.join(name)).map_err(disk("finish a deletion in"))?;
@@ -81,7 +92,7 @@ impl LogDirectory {
         // Whatever an earlier process made and did not come to sync.
         storage.sync_dir(path).map_err(disk("sync"))?;
         let path = path.to_owned();
-        Ok(Self { path, storage, identity, left_cleanly, offline: OnceLock::new(), _lock: lock })
+        Ok(Self { path, storage, identity, last_end, offline: OnceLock::new(), _lock: lock })
     }
 
     /// Where it is.
@@ -107,7 +118,15 @@ impl LogDirectory {
     /// The broker epoch of the process that used the directory before, if that one shut down cleanly: the proof that
     /// nothing was lost since. It was removed already, so it is good for this start only.
     pub fn left_cleanly(&self) -> Option<BrokerEpoch> {
-        self.left_cleanly
+        match self.last_end {
+            LastEnd::Clean(epoch) => Some(epoch),
+            LastEnd::Unknown | LastEnd::Damaged => None,
+        }
+    }
+
+    /// How the process before ended, as far as the mark tells.
+    pub fn last_end(&self) -> LastEnd {
+        self.last_end
     }
 
     /// Binds a directory to its cluster, durably, once that is known; one that is bound must be bound to this one.
@@ -241,16 +260,19 @@ impl LogDirectory {
 }
 
 /// Reads and removes the mark of a clean shutdown. A mark that cannot be read proves nothing.
-fn take_clean_mark(storage: &dyn Storage, dir: &Path) -> io::Result<Option<BrokerEpoch>> {
+fn take_clean_mark(storage: &dyn Storage, dir: &Path) -> io::Result<LastEnd> {
     let path = dir.join(CLEAN);
-    let epoch = match read_checkpoint(storage, &path, CLEAN_KIND) {
+    let end = match read_checkpoint(storage, &path, CLEAN_KIND) {
         Ok(Some(mark)) if mark.version == CLEAN_VERSION => {
-            mark.payload.try_into().ok().map(|bytes| BrokerEpoch::new(u64::from_be_bytes(bytes)))
+            let epoch = mark.payload.try_into().map(|bytes| BrokerEpoch::new(u64::from_be_bytes(bytes)));
+            epoch.map_or(LastEnd::Damaged, LastEnd::Clean)
         }
-        Ok(_) => None,
+        Ok(_) => LastEnd::Unknown,
+        // A start that found none made it, and was ended before it removed it again.
+        Err(_) if storage.open(&path)?.len()? == 0 => LastEnd::Unknown,
         Err(error) => {
             tracing::warn!(%error, "the mark of the last shutdown proves nothing");
-            None
+            LastEnd::Damaged
         }
     };
     if !seeded(SeededBug::KeepsCleanMark) {
@@ -259,7 +281,7 @@ fn take_clean_mark(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Broke
         storage.create(&path)?;
         remove_checkpoint(storage, &path)?;
     }
-    Ok(epoch)
+    Ok(end)
 }
 
 /// Reads a partition directory's name; `None` for any other.

@@ -47,6 +47,11 @@ impl Points {
         Self { known: payload.chunks_exact(POINT_BYTES).filter_map(decode).collect(), source }
     }
 
+    /// Those of a directory that is damaged: nobody knows what was synced.
+    pub(super) fn lost() -> Self {
+        Self { known: BTreeMap::new(), source: Source::Lost }
+    }
+
     /// Makes the file in the log directory `path` say all that is known, durably.
     ///
     /// # Errors

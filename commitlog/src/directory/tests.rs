@@ -143,8 +143,11 @@ fn a_damaged_mark_proves_nothing_and_goes() {
     let storage = MemoryStorage::new();
     open(&storage).unwrap().mark_clean(BrokerEpoch::new(9)).unwrap();
     storage.flip_bit(&path().join("clean-shutdown"), 17, 3);
-    assert_eq!(open(&storage).unwrap().left_cleanly(), None);
+    let directory = open(&storage).unwrap();
+    assert_eq!((directory.left_cleanly(), directory.last_end()), (None, LastEnd::Damaged));
+    drop(directory);
     assert!(!storage.exists(&path().join("clean-shutdown")).unwrap());
+    assert_eq!(open(&storage).unwrap().last_end(), LastEnd::Unknown);
 }
 
 #[test]

@@ -293,14 +293,15 @@ impl Walk {
         if self.next < self.known.trusted && !is_cut {
             return Err(end.into());
         }
+        let has_more = |open: &Open| open.scanner.position() < open.scanner.file_len();
+        let leaves_out = self.current.as_ref().is_some_and(has_more) || !self.ahead.is_empty();
+        if leaves_out && self.known.torn_end == TornEnd::IsDamage && cut.is_none() {
+            return Err(end.into());
+        }
         if self.next < self.known.state.log_start {
             self.restart_at(self.known.state.log_start)?;
         }
-        let has_more = |open: &Open| open.scanner.position() < open.scanner.file_len();
-        if self.current.as_ref().is_some_and(has_more) || !self.ahead.is_empty() {
-            if self.known.torn_end == TornEnd::IsDamage && cut.is_none() {
-                return Err(end.into());
-            }
+        if leaves_out {
             tracing::warn!(log = %self.home.dir.display(), topic = %self.home.topic_name, %end, "cut a torn tail");
             self.report.cut = Some(end);
         }
