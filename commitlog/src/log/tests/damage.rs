@@ -367,3 +367,20 @@ fn all_of_a_log_is_read_where_that_is_asked_for() {
         }
     }
 }
+
+#[test]
+fn damage_below_the_start_is_told_where_nobody_knows_what_was_synced() {
+    let storage = MemoryStorage::new();
+    let large = LogConfig::default();
+    let mut log =
+        Log::open(place(Arc::new(storage.clone())), large.clone(), RecoveryInput::default()).unwrap();
+    for n in 0..4 {
+        log.append(&batch_at(n * 3, 1, 3), 5).unwrap();
+    }
+    log.advance_log_start(Offset::new(4)).unwrap();
+    log.close_clean().unwrap();
+    storage.flip_bit(&Path::new(DIR).join("00000000000000000000.log"), 70, 1);
+    let opened =
+        Log::open(place(Arc::new(storage)), large, RecoveryInput { now_ms: 5, ..RecoveryInput::default() });
+    assert!(matches!(opened, Err(RecoveryError::Corrupt(_))), "{:?}", opened.map(|log| log.log_end()));
+}
