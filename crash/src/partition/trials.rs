@@ -249,6 +249,9 @@ fn go_on(life: &Life, process: &mut Process, dice: &mut Dice) -> Result<(), Stri
     if let Some((partition, why)) = again.refused.first_key_value() {
         return Err(format!("after another crash: {partition}: {why}"));
     }
+    if let Some(proof) = again.left_cleanly {
+        return Err(format!("after another crash {proof} passes for a process that ended in order"));
+    }
     for ((partition, log), expected) in again.logs.iter().zip(expected) {
         let found = audit(log).map_err(|unread| format!("after another crash: {unread:?}"))?;
         if (found.start, &found.batches) != (expected.start, &expected.batches) {

@@ -37,20 +37,34 @@ impl Link {
         Self { latency, jitter, extra: 0, traffic: Traffic::Flows, held: VecDeque::new() }
     }
 
-    /// How long the event takes; `None` when it is held.
-    pub(super) fn pass(&mut self, random: &mut Random, event: Event) -> Option<(Millis, Event)> {
+    /// Holds an event while nothing passes; gives it back else.
+    pub(super) fn hold(&mut self, event: Event) -> Option<Event> {
         match self.traffic {
             Traffic::Stalls => {
                 self.held.push_back(event);
                 None
             }
-            Traffic::Flows => {
-                // Mostly quick, sometimes not.
-                let slow = random.random_range(0..8) == 0;
-                let jitter = if slow { random.random_range(0..=self.jitter) } else { 0 };
-                Some((self.latency + self.extra + jitter, event))
-            }
+            Traffic::Flows => Some(event),
         }
+    }
+
+    /// Holds what was sent before all that is held already, while nothing passes; gives it back else.
+    pub(super) fn hold_first(&mut self, events: Vec<Event>) -> Vec<Event> {
+        match self.traffic {
+            Traffic::Stalls => {
+                events.into_iter().rev().for_each(|event| self.held.push_front(event));
+                Vec::new()
+            }
+            Traffic::Flows => events,
+        }
+    }
+
+    /// How long the next event takes.
+    pub(super) fn delay(&mut self, random: &mut Random) -> Millis {
+        // Mostly quick, sometimes not.
+        let slow = random.random_range(0..8) == 0;
+        let jitter = if slow { random.random_range(0..=self.jitter) } else { 0 };
+        self.latency + self.extra + jitter
     }
 
     /// What was held and may go now.

@@ -81,6 +81,9 @@ struct End {
     writer: Option<Waker>,
     /// When the last thing that this end sent is due.
     last_due: Millis,
+    /// How many things this end sent, and how many of the other's came to pass here.
+    sent: u64,
+    came: u64,
 }
 
 /// How far one end of a connection has come.
@@ -101,6 +104,8 @@ struct Event {
     conn: ConnId,
     /// The end that it reaches.
     side: Side,
+    /// How many the other end had sent before: a connection never changes their order.
+    number: u64,
     what: What,
 }
 
@@ -293,14 +298,19 @@ impl Net {
         if host::is_dying(sender) && !matches!(what, What::Reset | What::Refused) {
             return;
         }
-        self.transmit(sender, receiver, Event { conn: id, side: 1 - from, what });
+        let end = self.end(id, from);
+        let number = end.sent;
+        end.sent += 1;
+        self.transmit(sender, receiver, Event { conn: id, side: 1 - from, number, what });
     }
 
     fn transmit(&mut self, from: HostId, to: HostId, event: Event) {
+        // The link first: what it holds was sent before what it lets through to a connection that is stuck.
+        let Some(event) = self.link(from, to).hold(event) else { return };
         let Some(event) = self.stuck.pass(event) else { return };
         let (random, habits) = (&mut self.random, self.habits);
         let link = self.links.entry((from, to)).or_insert_with(|| Link::new(random, habits));
-        let Some((delay, event)) = link.pass(&mut self.random, event) else { return };
+        let delay = link.delay(&mut self.random);
         let Some(conn) = self.conns.get_mut(&event.conn) else { return };
         let sender = &mut conn.ends[1 - event.side];
         sender.last_due = sender.last_due.max(clock::now() + delay);
@@ -310,7 +320,7 @@ impl Net {
 
     /// Lets an event happen; gives back whom to wake.
     fn arrive(&mut self, host: HostId, event: Event) -> Wakers {
-        let Event { conn: id, side, what } = event;
+        let Event { conn: id, side, number, what } = event;
         trace::note(
             "arrive",
             &[host.0, id, side as u64, what.number()],
@@ -320,6 +330,12 @@ impl Net {
             return Wakers::new();
         }
         let end = self.end(id, side);
+        assert!(
+            number >= end.came,
+            "connection {id} gave {side} what was sent as {number} after {}",
+            end.came
+        );
+        end.came = number + 1;
         if end.stage == Stage::Dropped {
             let mute = self.conns.get(&id).is_some_and(|conn| conn.mute);
             if matches!(what, What::Bytes(_) | What::Accepted) && !mute {
@@ -422,6 +438,8 @@ impl End {
             reader: None,
             writer: None,
             last_due: 0,
+            sent: 0,
+            came: 0,
         }
     }
 }

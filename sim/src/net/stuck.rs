@@ -63,7 +63,8 @@ pub fn unstick_connections(conns: &[u64], breaks: bool) {
                 let Some(held) = net.stuck.0.remove(&(*id, side)) else { continue };
                 let Some(conn) = net.conns.get(id) else { continue };
                 let (from, to) = (conn.ends[1 - side].host, conn.ends[side].host);
-                held.into_iter().for_each(|event| net.transmit(from, to, event));
+                let passing = net.link(from, to).hold_first(held);
+                passing.into_iter().for_each(|event| net.transmit(from, to, event));
             }
         }
     }

@@ -12,9 +12,9 @@ use crate::support::{RECOVERY, assert_replicas_agree, create, wait_in_sync};
 
 const TOPIC: &str = "damage";
 
-/// So many lines of a KiB make one sealed segment and an active one, more than is kept in memory of each.
-const LINES: usize = 4_600;
-const CONFIGS: &[&str] = &["segment.bytes=2500000", "min.insync.replicas=2"];
+/// So many lines of a KiB make one sealed segment and an active one, more than a leader keeps in memory of each (8 MiB).
+const LINES: usize = 23_000;
+const CONFIGS: &[&str] = &["segment.bytes=12000000", "min.insync.replicas=2"];
 
 /// Which part of a replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -280,7 +280,7 @@ fn partition(cluster: &Cluster) -> Value {
 fn the_only_replica_stays_offline_until_it_is_restored() {
     let nodes = vec![Role::Controller, Role::Broker, Role::Broker];
     let mut cluster = Cluster::with(ClusterOptions { nodes, ..ClusterOptions::default() });
-    let lines = fill(&cluster, 2, &["segment.bytes=2500000", "min.insync.replicas=1"]);
+    let lines = fill(&cluster, 2, &["segment.bytes=12000000", "min.insync.replicas=1"]);
     let holder = cluster.leader(TOPIC, 0);
     let other = if holder == 2 { 3 } else { 2 };
     // The other one lacks the last record.
