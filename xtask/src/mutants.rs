@@ -137,7 +137,7 @@ fn build(root: &Path, target: &Path, folder: &str) -> Result<Vec<(String, PathBu
     let features = "vltava-model/seeded-bugs";
     let output = Command::new(env!("CARGO"))
         .current_dir(root)
-        .args(["test", "--no-run", "--lib", "--tests", "-p", &package, "--features", features])
+        .args(["test", "--no-run", "--tests", "-p", &package, "--features", features])
         .args(["--message-format", "json-render-diagnostics", "--target-dir"])
         .arg(target)
         .stderr(Stdio::inherit())
