@@ -117,6 +117,18 @@ fn a_crash_at_any_point_of_beginning_anew_leaves_nothing_of_the_old_log() {
     }
 }
 
+/// Fills the first partition's log with so many batches, syncs it, and saves how far; says where it lies.
+fn synced(directories: &Directories, batches: u64) -> DirectoryId {
+    let mut log = open_log(directories, 0).unwrap();
+    append(directories, &mut log, 0, batches);
+    let point = log.sync_point().unwrap();
+    point.files.iter().for_each(|file| file.sync_data().unwrap());
+    log.synced(&point).unwrap();
+    let id = directories.of(partition(0)).unwrap();
+    directories.save_points(&[(id, partition(0), log.recovery_point())]);
+    id
+}
+
 /// The journal still says that the log was deleted, and recovery points what the one before had: neither may be held against
 /// what comes after, also when the journal never sees it.
 #[test]
@@ -125,14 +137,7 @@ fn a_log_begun_anew_keeps_what_it_gets_through_further_crashes() {
         let storage = MemoryStorage::recording();
         let directories = open(&storage);
         directories.replay_done();
-        let mut log = open_log(&directories, 0).unwrap();
-        append(&directories, &mut log, 0, 6);
-        let point = log.sync_point().unwrap();
-        point.files.iter().for_each(|file| file.sync_data().unwrap());
-        log.synced(&point).unwrap();
-        let id = directories.of(partition(0)).unwrap();
-        directories.save_points(&[(id, partition(0), log.recovery_point())]);
-        drop(log);
+        let id = synced(&directories, 6);
         let before = storage.operations();
         directories.begin_anew(id, partition(0)).unwrap();
         for operations in before..=storage.operations() {
@@ -413,14 +418,7 @@ fn a_replica_that_comes_back_after_its_deletion_is_not_missed() {
     let storage = MemoryStorage::recording();
     let directories = open(&storage);
     directories.replay_done();
-    let mut log = open_log(&directories, 0).unwrap();
-    append(&directories, &mut log, 0, 3);
-    let point = log.sync_point().unwrap();
-    point.files.iter().for_each(|file| file.sync_data().unwrap());
-    log.synced(&point).unwrap();
-    let id = directories.of(partition(0)).unwrap();
-    directories.save_points(&[(id, partition(0), log.recovery_point())]);
-    drop(log);
+    let id = synced(&directories, 3);
     let delete = |directories: &Directories| {
         let id = directories.of(partition(0)).unwrap_or(id);
         directories.tell_journal_of_deletion(partition(0), id);

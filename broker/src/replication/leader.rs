@@ -110,15 +110,7 @@ pub async fn serve(
     let (joins, joined) = mpsc::channel(JOIN_QUEUE);
     let wake = Arc::new(WakeSet::default());
     let credit = Arc::new(Credit { bytes: AtomicU64::new(0), granted: Notify::new() });
-    let sender = Sender {
-        slots: BTreeMap::new(),
-        backlog: BTreeSet::new(),
-        unsettled: BTreeSet::new(),
-        look_again: WATERMARK_DELAY,
-        wake: wake.clone(),
-        credit: credit.clone(),
-        out: out.clone(),
-    };
+    let sender = Sender::new(wake.clone(), credit.clone(), out.clone());
     let sending = tokio::spawn(sender.run(joined));
     let reader = Reader { state, follower, wake, credit, joins, slots: BTreeMap::new() };
     tokio::spawn(async move {
@@ -370,6 +362,15 @@ struct Sender {
 type ColdRead = JoinHandle<(u32, Result<ReadBatches, ReadError>)>;
 
 impl Sender {
+    fn new(
+        wake: Arc<WakeSet>,
+        credit: Arc<Credit>,
+        out: mpsc::Sender<Result<LeaderMessage, Status>>,
+    ) -> Self {
+        let (backlog, unsettled) = (BTreeSet::new(), BTreeSet::new());
+        Self { slots: BTreeMap::new(), backlog, unsettled, look_again: WATERMARK_DELAY, wake, credit, out }
+    }
+
     async fn run(mut self, mut joined: mpsc::Receiver<ToSender>) {
         let mut cold: Option<ColdRead> = None;
         let mut flush_at: Option<Instant> = None;

@@ -34,6 +34,8 @@ struct Batch {
     encoded: Option<batch::Batch>,
     /// Whether its bytes bear the numbers under which it is recognised.
     is_numbered: bool,
+    /// By what the answer to the last attempt names it.
+    correlation: u64,
     /// Whether an attempt may have written it: it was handed to a connection, and no answer said that this did nothing.
     sent: bool,
     /// Whether that was so before the attempt that is under way.
@@ -42,7 +44,7 @@ struct Batch {
 
 impl Batch {
     fn new(ready: Box<Ready>) -> Self {
-        Self { ready, encoded: None, is_numbered: false, sent: false, again: false }
+        Self { ready, encoded: None, is_numbered: false, correlation: 0, sent: false, again: false }
     }
 }
 
@@ -266,6 +268,7 @@ impl Sender {
             payload: Some(produce_request::Payload::Batch(bytes)),
             leader_epoch: Some(connection.epoch.get()),
         };
+        batch.correlation = self.correlation;
         batch.again = batch.sent;
         batch.sent = true;
         self.under_way.push_back(batch);
@@ -306,8 +309,13 @@ impl Sender {
         bytes
     }
 
-    /// One answer, for the oldest batch under way.
+    /// One answer, for the oldest batch under way. One that is for another says nothing of any: whom it refuses may not be
+    /// whom it is taken for, and a batch that was written would be numbered anew and written twice.
     fn take(&mut self, answer: ProduceResponse) -> Result<(), Trouble> {
+        if self.under_way.front().is_none_or(|oldest| oldest.correlation != answer.correlation_id) {
+            let message = format!("the leader answered request {} out of turn", answer.correlation_id);
+            return Err(ClientError::new(ErrorCode::NetworkException, message).into());
+        }
         match answer.error {
             None => {
                 if let Some(batch) = self.under_way.pop_front() {
@@ -482,6 +490,23 @@ mod tests {
         let written = outcome.await.unwrap();
         assert_eq!((written.partition, written.offset), (PartitionIndex::new(3), None));
         assert!(sender.queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_out_of_turn_renumbers_nothing() {
+        let mut sender = sender(Client::connect("127.0.0.1:1").unwrap());
+        let _outcome = under_way(&mut sender, false);
+        let error = vltava_proto::status::detail(ErrorCode::OutOfOrderSequenceNumber, "it leaves a gap");
+        for correlation_id in [1, 0] {
+            let answer = ProduceResponse { correlation_id, error: Some(error.clone()), ..Default::default() };
+            let trouble = sender.take(answer).unwrap_err();
+            let is_own = correlation_id == 0;
+            assert_eq!(matches!(trouble, Trouble::Refused(_)), is_own);
+            sender.bring_back(&trouble);
+            let batch = sender.queue.pop_front().unwrap();
+            assert_eq!(batch.is_numbered && batch.sent, !is_own);
+            sender.under_way.push_back(batch);
+        }
     }
 
     #[tokio::test]

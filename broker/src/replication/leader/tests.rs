@@ -45,15 +45,8 @@ async fn a_watermark_is_told_without_more_data_and_without_a_wake() {
     let (out, mut responses) = mpsc::channel(OUT_QUEUE);
     let (joins, joined) = mpsc::channel(JOIN_QUEUE);
     let wake = Arc::new(WakeSet::default());
-    let sender = Sender {
-        slots: BTreeMap::new(),
-        backlog: BTreeSet::new(),
-        unsettled: BTreeSet::new(),
-        look_again: WATERMARK_DELAY,
-        wake: wake.clone(),
-        credit: Arc::new(Credit { bytes: AtomicU64::new(1 << 20), granted: Notify::new() }),
-        out,
-    };
+    let credit = Arc::new(Credit { bytes: AtomicU64::new(1 << 20), granted: Notify::new() });
+    let sender = Sender::new(wake.clone(), credit, out);
     let sending = tokio::spawn(sender.run(joined));
     let subscription = Subscription {
         shared: shared.clone(),

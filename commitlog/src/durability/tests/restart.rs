@@ -41,9 +41,10 @@ fn frames_stay_until_what_a_start_left_is_synced() {
     let observed = Arc::new(Observed::default());
     let (storage, journal) = restarted(observed.clone());
     let paused = storage.pause_syncs("slow-one");
+    // Before the replay is done: full files wait to be given free when it is.
+    fill(&storage, &journal);
     journal.replay_done();
     paused.wait_until_blocked();
-    fill(&storage, &journal);
     assert_eq!(after_power_cut(&storage), (0, true));
     drop(paused);
     journal.close().unwrap();
