@@ -441,3 +441,31 @@ fn a_replica_that_comes_back_after_its_deletion_is_not_missed() {
         }
     }
 }
+
+/// No crash damages the mark of a clean end: what looks like a torn end beside one is damage, whatever else says that it was never
+/// synced.
+#[test]
+fn beside_a_damaged_mark_of_a_clean_end_nothing_passes_for_a_torn_end() {
+    for is_mark_damaged in [false, true] {
+        let storage = MemoryStorage::new();
+        let directories = open(&storage);
+        directories.replay_done();
+        let mut log = open_log(&directories, 0).unwrap();
+        append(&directories, &mut log, 0, 3);
+        let (path, id) = (log_path(&directories), directories.of(partition(0)).unwrap());
+        log.close_clean().unwrap();
+        directories.close(Some(BrokerEpoch::new(7)));
+        let mark = directories.get(id).path.join("clean-shutdown");
+        drop(directories);
+        match is_mark_damaged {
+            true => storage.flip_bit(&mark, 17, 3),
+            false => storage.remove(&mark).unwrap(),
+        }
+        storage.flip_bit(&path, 500, 1);
+        let directories = open(&storage);
+        assert_eq!(directories.left_cleanly(), None);
+        let opened = open_log(&directories, 0);
+        let is_damaged = matches!(opened, Err(OpenLogError::Damaged(_)));
+        assert_eq!(is_damaged, is_mark_damaged, "{:?}", opened.map(|log| log.log_end()));
+    }
+}
