@@ -1,16 +1,20 @@
 //! What the client knows of the cluster: brokers, topics, leaders, and a connection to each broker.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tonic::Status;
 use tonic::transport::Channel;
 use vltava_model::{ErrorCode, LeaderEpoch, NodeId, PartitionIndex, TopicId};
 use vltava_proto::v1::log_client::LogClient;
 use vltava_proto::v1::{MetadataRequest, MetadataResponse, TopicMetadata};
 
 use crate::channel::{self, MAX_MESSAGE_BYTES};
+use crate::doubt::{self, LATE, Silence, WITNESSES};
 use crate::error::ClientError;
 use crate::pin::Pin;
 
@@ -59,6 +63,8 @@ struct Inner {
     known: Mutex<Known>,
     /// How often a known topic went, or a name came to mean another one.
     topic_changes: AtomicU64,
+    /// Counts questions, so that not the same broker is asked first each time.
+    turn: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -131,7 +137,8 @@ impl Client {
             channel::lazy(server)?;
         }
         let topic_changes = AtomicU64::new(0);
-        Ok(Self { inner: Arc::new(Inner { options, known: Mutex::default(), topic_changes }) })
+        let turn = AtomicUsize::new(0);
+        Ok(Self { inner: Arc::new(Inner { options, known: Mutex::default(), topic_changes, turn }) })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -166,12 +173,15 @@ impl Client {
         })
     }
 
-    /// Asks anew what became of a pinned topic and its leaders. Without an answer the old metadata does.
+    /// Asks anew what became of a pinned topic and its leaders. Without an answer the old metadata does. Each time another broker
+    /// is asked first: one that is cut off from the controllers goes on saying what it knows.
     ///
     /// # Errors
     /// When it is gone for certain.
     pub(crate) async fn look_after(&self, pin: &mut Pin) -> Result<(), ClientError> {
-        match self.refresh(&[pin.name().to_owned()]).await {
+        let addresses = self.addresses();
+        let from = doubt::witnesses(&addresses, None, self.next_turn(), addresses.len());
+        match self.refresh_from(from, &[pin.name().to_owned()]).await {
             Ok(answer) => pin.judge(&answer),
             Err(_) => Ok(()),
         }
@@ -238,10 +248,19 @@ impl Client {
     /// # Errors
     /// When no broker answers.
     pub async fn refresh(&self, topics: &[String]) -> Result<MetadataResponse, ClientError> {
+        self.refresh_from(self.addresses(), topics).await
+    }
+
+    /// As [`Self::refresh`], asking these addresses, in this order.
+    async fn refresh_from(
+        &self,
+        addresses: Vec<String>,
+        topics: &[String],
+    ) -> Result<MetadataResponse, ClientError> {
         let request = MetadataRequest { topics: topics.to_vec(), brokers_only: false };
         let newest_seen = self.known().metadata_offset;
         let mut asked = tokio::task::JoinSet::new();
-        for (place, address) in (0..).zip(self.addresses()) {
+        for (place, address) in (0..).zip(addresses) {
             let log = self.log(&address)?;
             asked.spawn(ask(HEDGE * place, address, log, request.clone()));
         }
@@ -351,7 +370,41 @@ impl Client {
         Ok(Leader { node, epoch, client: self.log(&address)? })
     }
 
-    /// An answer is late: asks whether the leader is still the same. Without an answer nothing is known to have changed.
+    fn next_turn(&self) -> usize {
+        self.inner.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits for a leader's answer. While it is late others are asked whether that is still the leader.
+    ///
+    /// # Errors
+    /// The call's, or `RequestTimedOut` after `limit`; as [`Self::still_leads`].
+    pub(crate) async fn answered<T>(
+        &self,
+        pin: &mut Pin,
+        partition: PartitionIndex,
+        leads: (NodeId, LeaderEpoch),
+        limit: Duration,
+        answer: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, ClientError> {
+        let mut silence = Silence::begins(Instant::now(), LATE.min(limit));
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            tokio::select! {
+                answer = &mut answer => return Ok(answer?),
+                () = tokio::time::sleep_until(silence.ask_at()) => {
+                    if silence.lasts(Instant::now()) >= limit {
+                        let message = "the leader does not answer";
+                        return Err(ClientError::new(ErrorCode::RequestTimedOut, message));
+                    }
+                    self.still_leads(pin, partition, leads, WITNESSES).await?;
+                    silence.asked(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// An answer is late: asks a few others than the leader whether it is still the same. Without an answer nothing is known to
+    /// have changed.
     ///
     /// # Errors
     /// When another one was elected, or the topic is gone.
@@ -360,13 +413,46 @@ impl Client {
         pin: &mut Pin,
         partition: PartitionIndex,
         leads: (NodeId, LeaderEpoch),
+        most: usize,
     ) -> Result<(), ClientError> {
-        self.look_after(pin).await?;
-        match self.leader(pin, partition) {
-            Ok(now) if (now.node, now.epoch) != leads => {
-                Err(ClientError::new(ErrorCode::NotLeaderOrFollower, "another leader was elected"))
+        // Somebody else's question may have been answered already.
+        self.not_superseded(pin, partition, leads)?;
+        let leader = self.broker_address(leads.0);
+        let request = MetadataRequest { topics: vec![pin.name().to_owned()], brokers_only: false };
+        let mut asked = tokio::task::JoinSet::new();
+        for address in doubt::witnesses(&self.addresses(), leader.as_deref(), self.next_turn(), most) {
+            let log = self.log(&address)?;
+            asked.spawn(ask(Duration::ZERO, address, log, request.clone()));
+        }
+        let until = Instant::now() + LATE;
+        while let Ok(Some(answer)) = tokio::time::timeout_at(until, asked.join_next()).await {
+            // Who can't say is no witness; older metadata say nothing new.
+            let Ok(Ok(answer)) = answer else { continue };
+            if answer.metadata_offset < self.known().metadata_offset {
+                continue;
             }
-            Ok(_) | Err(_) => Ok(()),
+            self.learn(&answer);
+            pin.judge(&answer)?;
+            self.not_superseded(pin, partition, leads)?;
+        }
+        Ok(())
+    }
+
+    /// Fails when, as far as is known without asking, a leader was elected after this one.
+    fn not_superseded(
+        &self,
+        pin: &Pin,
+        partition: PartitionIndex,
+        leads: (NodeId, LeaderEpoch),
+    ) -> Result<(), ClientError> {
+        let known = self.known();
+        let topic = known.topics.get(pin.name()).filter(|topic| pin.is(&topic.metadata));
+        match topic.and_then(|topic| doubt::successor(&topic.metadata, partition.get(), leads)) {
+            Some((node, epoch)) => {
+                let message = format!("another leader was elected: {node} in epoch {epoch}");
+                Err(ClientError::new(ErrorCode::NotLeaderOrFollower, message))
+            }
+            None => Ok(()),
         }
     }
 }

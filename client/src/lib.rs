@@ -33,6 +33,7 @@ mod backoff;
 mod channel;
 pub mod cluster;
 pub mod consumer;
+mod doubt;
 pub mod error;
 mod pin;
 pub mod producer;

@@ -21,8 +21,11 @@ use crate::cluster::Client;
 use crate::error::ClientError;
 use crate::pin::Pin;
 
-/// After so long without records the fetcher asks whether the leader is still the same.
-const LATE: Duration = Duration::from_secs(2);
+/// After so long without records the fetcher asks whether the leader is still the same: there may be none to be had.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How long opening a stream may take.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Lets the leader send as many bytes more, when dropped: when the records were handed out.
 struct Receipt {
@@ -183,16 +186,15 @@ impl Fetcher {
         let broken = || ClientError::new(ErrorCode::NetworkException, "the stream broke");
         grants.send(open).map_err(|_| broken())?;
         let opening = leader.client.consume(UnboundedReceiverStream::new(requests));
-        let mut responses = tokio::time::timeout(Duration::from_secs(5), opening)
-            .await
-            .map_err(|_| ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"))??
-            .into_inner();
+        let leads = (leader.node, leader.epoch);
+        let opened = self.client.answered(&mut pin, self.partition, leads, OPEN_TIMEOUT, opening).await?;
+        let mut responses = opened.into_inner();
         loop {
-            let response = match tokio::time::timeout(LATE, responses.message()).await {
+            let response = match tokio::time::timeout(QUIET, responses.message()).await {
                 Ok(response) => response?.ok_or_else(broken)?,
                 Err(_) => {
-                    let leads = (leader.node, leader.epoch);
-                    self.client.still_leads(&mut pin, self.partition, leads).await?;
+                    // One is enough where nothing need be wrong; another one the next time.
+                    self.client.still_leads(&mut pin, self.partition, leads, 1).await?;
                     continue;
                 }
             };

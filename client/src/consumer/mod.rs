@@ -338,7 +338,7 @@ impl Consumer {
 
     async fn ask_offset(
         &self,
-        pin: &Pin,
+        pin: &mut Pin,
         partition: PartitionIndex,
         at: offset_query::At,
     ) -> Result<Option<Offset>, ClientError> {
@@ -350,9 +350,8 @@ impl Consumer {
             topic_id: pin.wire_id(),
         };
         let call = leader.client.list_offsets(request);
-        let answer = tokio::time::timeout(Duration::from_secs(5), call)
-            .await
-            .map_err(|_| ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"))??;
+        let (leads, limit) = ((leader.node, leader.epoch), Duration::from_secs(5));
+        let answer = self.client.answered(pin, partition, leads, limit, call).await?;
         let answer = answer.into_inner().partitions.into_iter().next();
         let answer =
             answer.ok_or_else(|| ClientError::new(ErrorCode::UnknownServerError, "an empty answer"))?;

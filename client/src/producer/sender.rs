@@ -24,6 +24,7 @@ use super::accumulator::{Accumulator, Next, Ready};
 use super::options::{Acks, ProducerOptions};
 use crate::backoff::Backoff;
 use crate::cluster::Client;
+use crate::doubt::{LATE, Silence, WITNESSES};
 use crate::error::{Certainty, ClientError};
 use crate::pin::Pin;
 
@@ -96,9 +97,6 @@ struct Sender {
     under_way: VecDeque<Batch>,
     correlation: u64,
 }
-
-/// An answer that is this late makes the sender ask who leads: a leader that is silent is not waited for to the end.
-const LATE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A stream to a leader.
 struct Connection {
@@ -188,22 +186,24 @@ impl Sender {
 
     async fn connect(&mut self) -> Result<Connection, ClientError> {
         let mut leader = self.client.leader(&self.pin, self.partition)?;
+        let (leads, limit) = ((leader.node, leader.epoch), self.options.request_timeout);
         if self.options.idempotence && self.identity.id.is_none() {
-            let answer = leader.client.init_producer(InitProducerRequest {}).await?.into_inner();
+            let mut client = leader.client.clone();
+            let asking = client.init_producer(InitProducerRequest {});
+            let answer = self.client.answered(&mut self.pin, self.partition, leads, limit, asking).await?;
+            let answer = answer.into_inner();
             self.identity = Identity { id: Some(ProducerId::new(answer.producer_id)), next: Sequence::ZERO };
         }
         let (out, requests) = mpsc::channel(self.options.max_in_flight.max(1));
         let opening = leader.client.produce(ReceiverStream::new(requests));
-        let answers = tokio::time::timeout(self.options.request_timeout, opening)
-            .await
-            .map_err(|_| ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer"))??
-            .into_inner();
+        let answers = self.client.answered(&mut self.pin, self.partition, leads, limit, opening).await?;
+        let answers = answers.into_inner();
         Ok(Connection { out, answers, node: leader.node, epoch: leader.epoch })
     }
 
     /// Sends and takes answers until something fails; `Ok` when nothing will come any more.
     async fn stream(&mut self, mut connection: Connection, backoff: &mut Backoff) -> Result<(), Trouble> {
-        let mut waited_since = Instant::now();
+        let mut silence = Silence::begins(Instant::now(), LATE);
         loop {
             let mut wake = None;
             let mut closed = false;
@@ -228,22 +228,23 @@ impl Sender {
             }
             let room = self.under_way.len() < self.options.max_in_flight.max(1);
             if self.under_way.is_empty() {
-                waited_since = Instant::now();
+                silence.broken(Instant::now());
             }
             tokio::select! {
                 answer = connection.answers.message(), if !self.under_way.is_empty() => {
                     let answer = answer?.ok_or_else(|| ClientError::new(ErrorCode::NetworkException, "the leader closed the stream"))?;
                     self.take(answer)?;
                     backoff.reset();
-                    waited_since = Instant::now();
+                    silence.broken(Instant::now());
                 }
                 () = wait(&self.accumulator, wake), if room && !closed => {}
-                () = tokio::time::sleep(LATE), if !self.under_way.is_empty() => {
-                    if waited_since.elapsed() > self.options.request_timeout {
+                () = tokio::time::sleep_until(silence.ask_at()), if !self.under_way.is_empty() => {
+                    if silence.lasts(Instant::now()) > self.options.request_timeout {
                         return Err(ClientError::new(ErrorCode::RequestTimedOut, "the leader does not answer").into());
                     }
                     let leads = (connection.node, connection.epoch);
-                    self.client.still_leads(&mut self.pin, self.partition, leads).await?;
+                    self.client.still_leads(&mut self.pin, self.partition, leads, WITNESSES).await?;
+                    silence.asked(Instant::now());
                 }
             }
         }
