@@ -276,6 +276,46 @@ async fn one_that_nobody_reaches_does_not_disturb_the_others() {
     cluster.no_deaths();
 }
 
+/// Whoever asks whether to stand hears what was true when the others answered. Here answers take so long that another has been
+/// elected meanwhile: to stand then would unseat it, it would do the same in its turn, and nobody would decide anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_unseats_one_that_was_elected_while_it_asked_whether_to_stand() {
+    const KILLS: u64 = 3;
+    let slow = ControllerSettings {
+        heartbeat: Duration::from_millis(250),
+        election_timeout: Duration::from_millis(1_000),
+        ..settings()
+    };
+    let (way, election_timeout) = (slow.heartbeat * 3 / 5, slow.election_timeout);
+    let mut cluster = Cluster::start_behind_proxies(5, slow).await;
+    cluster.settled().await;
+    for node in &cluster.nodes {
+        node.proxy.as_ref().unwrap().delay.send_replace(way);
+    }
+    let mut terms = 0;
+    for _ in 0..KILLS {
+        cluster.settled().await;
+        let active = cluster.active().await;
+        let before = cluster.handle(active).unwrap().metrics().term;
+        cluster.kill(active).await;
+        let next = cluster.active().await;
+        // It stays in office: whoever stood beside it would have unseated it by now.
+        let waited = Instant::now();
+        until("several election timeouts", async || (waited.elapsed() > election_timeout * 2).then_some(()))
+            .await;
+        let after = cluster.active().await;
+        let term = cluster.handle(after).unwrap().metrics().term;
+        println!(
+            "{active} was killed in term {before}: {next} was active next, {after} in term {term} stayed"
+        );
+        terms += term - before;
+        cluster.run(active).await.unwrap();
+    }
+    // One each, and a few more where votes were split.
+    assert!(terms <= 2 * KILLS, "{terms} terms for {KILLS} elections");
+    cluster.no_deaths();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn five_controllers_lose_two_and_keep_everything() {
     let mut cluster = Cluster::start(5, settings()).await;

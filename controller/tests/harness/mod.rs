@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -54,6 +56,8 @@ pub fn settings() -> ControllerSettings {
 pub struct Proxy {
     pub address: SocketAddr,
     pub cut: watch::Sender<bool>,
+    /// How long each piece of what is said to the controller is on its way.
+    pub delay: watch::Sender<Duration>,
     task: JoinHandle<()>,
 }
 
@@ -68,24 +72,54 @@ impl Proxy {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (cut, is_cut) = watch::channel(false);
+        let (delay, delayed) = watch::channel(Duration::ZERO);
         let task = tokio::spawn(async move {
             loop {
                 let (mut from, _) = listener.accept().await.unwrap();
-                let mut is_cut = is_cut.clone();
+                let (mut is_cut, delayed) = (is_cut.clone(), delayed.clone());
                 tokio::spawn(async move {
                     if *is_cut.borrow() {
                         return;
                     }
                     let Ok(mut to) = tokio::net::TcpStream::connect(to).await else { return };
+                    let ((from_read, mut from_write), (mut to_read, to_write)) = (from.split(), to.split());
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
+                        _ = carry(from_read, to_write, delayed) => {}
+                        _ = tokio::io::copy(&mut to_read, &mut from_write) => {}
                         _ = is_cut.wait_for(|cut| *cut) => {}
                     }
                 });
             }
         });
-        Self { address, cut, task }
+        Self { address, cut, delay, task }
     }
+}
+
+/// Copies bytes; each piece arrives a while after it was read, and nothing waits for the one before.
+async fn carry(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    delay: watch::Receiver<Duration>,
+) -> std::io::Result<()> {
+    let (sent, mut arriving) = mpsc::channel::<(tokio::time::Instant, Vec<u8>)>(1024);
+    let read = async move {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            let count = from.read(&mut buffer).await?;
+            let due = tokio::time::Instant::now() + *delay.borrow();
+            if count == 0 || sent.send((due, buffer[..count].to_vec())).await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let write = async move {
+        while let Some((due, bytes)) = arriving.recv().await {
+            tokio::time::sleep_until(due).await;
+            to.write_all(&bytes).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(read, write).map(|((), ())| ())
 }
 
 pub struct Node {
