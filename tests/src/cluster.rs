@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::cli::{self, Ran};
 use crate::turn::{self, Turn};
 use crate::wait;
+use crate::wires::Wires;
 
 /// How long a cluster may take to become ready: generous, since machines that run tests are slow.
 pub const READY: Duration = Duration::from_secs(60);
@@ -31,6 +32,15 @@ pub enum Role {
     Both,
 }
 
+/// How nodes and clients reach nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Network {
+    /// Where they listen.
+    Direct,
+    /// Through proxies, so that a node can be cut off.
+    Wires,
+}
+
 /// How a cluster is made.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
@@ -42,11 +52,19 @@ pub struct ClusterOptions {
     pub log_dirs: usize,
     /// How many files each node may have open; `None` for as many as the tests themselves.
     pub open_files: Option<u32>,
+    /// How nodes and clients reach nodes.
+    pub network: Network,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: vec![Role::Both; 3], extra: String::new(), log_dirs: 1, open_files: None }
+        Self {
+            nodes: vec![Role::Both; 3],
+            extra: String::new(),
+            log_dirs: 1,
+            open_files: None,
+            network: Network::Direct,
+        }
     }
 }
 
@@ -56,13 +74,29 @@ pub struct Node {
     pub id: u32,
     /// What it is.
     pub role: Role,
-    /// The port of its gRPC listener.
+    /// The port where its gRPC listener is found.
     pub grpc: u16,
-    /// The port of its controller listener.
+    /// The port where its controller listener is found.
     pub controller: u16,
     /// The port of its HTTP listener.
     pub http: u16,
+    /// The port at which its gRPC listener listens, which is another one behind a proxy.
+    pub grpc_listens: u16,
+    controller_listens: u16,
     process: Option<Child>,
+}
+
+impl Node {
+    fn new(id: u32, role: Role, network: Network) -> Self {
+        let (grpc, controller) = (turn::port(), turn::port());
+        let listens = |found| match network {
+            Network::Direct => found,
+            Network::Wires => turn::port(),
+        };
+        let (grpc_listens, controller_listens) = (listens(grpc), listens(controller));
+        let http = turn::port();
+        Self { id, role, grpc, controller, http, grpc_listens, controller_listens, process: None }
+    }
 }
 
 /// A cluster of processes below one temporary directory; killed when dropped.
@@ -71,6 +105,7 @@ pub struct Cluster {
     options: ClusterOptions,
     /// The nodes, by id from 1.
     pub nodes: Vec<Node>,
+    wires: Option<Wires>,
     _turn: Rc<Turn>,
 }
 
@@ -102,17 +137,15 @@ impl Cluster {
     /// When they can't be written.
     pub fn prepare(options: ClusterOptions) -> Self {
         let turn = turn::take();
-        let nodes = (1..).zip(&options.nodes).map(|(id, role)| Node {
-            id,
-            role: *role,
-            grpc: turn::port(),
-            controller: turn::port(),
-            http: turn::port(),
-            process: None,
-        });
-        let nodes = nodes.collect();
+        let nodes: Vec<Node> =
+            (1..).zip(&options.nodes).map(|(id, role)| Node::new(id, *role, options.network)).collect();
+        let wires = (options.network == Network::Wires).then(Wires::new);
+        for (node, wires) in nodes.iter().flat_map(|node| wires.iter().map(move |wires| (node, wires))) {
+            wires.stand_before(node.id, node.grpc, node.grpc_listens);
+            wires.stand_before(node.id, node.controller, node.controller_listens);
+        }
         let dir = TempDir::with_prefix("vltava-test-").expect("a temporary directory can be made");
-        let cluster = Self { dir, options, nodes, _turn: turn };
+        let cluster = Self { dir, options, nodes, wires, _turn: turn };
         for id in cluster.ids() {
             cluster.write_config(id, &[]);
         }
@@ -151,15 +184,7 @@ impl Cluster {
     /// Adds a node that is not among the configured voters. It is not started.
     pub fn add_node(&mut self, role: Role) -> u32 {
         let id = u32::try_from(self.nodes.len()).expect("few nodes") + 1;
-        let node = Node {
-            id,
-            role,
-            grpc: turn::port(),
-            controller: turn::port(),
-            http: turn::port(),
-            process: None,
-        };
-        self.nodes.push(node);
+        self.nodes.push(Node::new(id, role, Network::Direct));
         self.write_config(id, &[id]);
         id
     }
@@ -178,12 +203,15 @@ impl Cluster {
             Role::Broker => "\"broker\"",
             Role::Both => "\"controller\", \"broker\"",
         };
+        let mut advertised = Vec::new();
         let mut listeners = vec![format!("\"HTTP://127.0.0.1:{}\"", node.http)];
         if node.role != Role::Broker {
-            listeners.push(format!("\"CONTROLLER://127.0.0.1:{}\"", node.controller));
+            listeners.push(format!("\"CONTROLLER://127.0.0.1:{}\"", node.controller_listens));
+            advertised.push(format!("\"CONTROLLER://127.0.0.1:{}\"", node.controller));
         }
         if node.role != Role::Controller {
-            listeners.push(format!("\"GRPC://127.0.0.1:{}\"", node.grpc));
+            listeners.push(format!("\"GRPC://127.0.0.1:{}\"", node.grpc_listens));
+            advertised.push(format!("\"GRPC://127.0.0.1:{}\"", node.grpc));
         }
         let log_dirs: Vec<String> =
             self.log_dirs(id).iter().map(|dir| format!("\"{}\"", dir.display())).collect();
@@ -192,7 +220,8 @@ impl Cluster {
         let _ = writeln!(text, "log.dirs = [{}]", log_dirs.join(", "));
         let _ = writeln!(text, "metadata.log.dir = \"{}\"", self.data(id).join("metadata").display());
         let _ = writeln!(text, "controller.quorum.voters = [{}]", voters.join(", "));
-        let _ = writeln!(text, "listeners = [{}]\n{}", listeners.join(", "), self.options.extra);
+        let _ = writeln!(text, "listeners = [{}]", listeners.join(", "));
+        let _ = writeln!(text, "advertised.listeners = [{}]\n{}", advertised.join(", "), self.options.extra);
         fs::write(self.config(id), text).expect("the config file can be written");
     }
 
@@ -228,7 +257,18 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .expect("the binary runs");
+        if let Some(wires) = &self.wires {
+            wires.started(id, process.id());
+        }
         self.node_mut(id).process = Some(process);
+    }
+
+    /// What nodes are reached through.
+    ///
+    /// # Panics
+    /// When they are reached directly.
+    pub fn wires(&self) -> &Wires {
+        self.wires.as_ref().expect("the cluster was made with wires")
     }
 
     fn log_file(&self, id: u32) -> PathBuf {

@@ -10,5 +10,6 @@ pub mod messages;
 pub mod replicas;
 pub mod turn;
 pub mod wait;
+pub mod wires;
 
-pub use cluster::{Cluster, ClusterOptions, Role};
+pub use cluster::{Cluster, ClusterOptions, Network, Role};

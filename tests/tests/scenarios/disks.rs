@@ -153,10 +153,9 @@ impl Drop for Small {
 #[test]
 fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     let options = ClusterOptions {
-        open_files: None,
         nodes: vec![Role::Both],
         extra: "log.journal.file.bytes = \"1MiB\"\nlog.dir.free.bytes.min = \"4MiB\"".to_owned(),
-        log_dirs: 1,
+        ..ClusterOptions::default()
     };
     let mut cluster = Cluster::prepare(options);
     let Some(small) = Small::mount(&cluster.log_dirs(1)[0], "64m") else {

@@ -5,6 +5,7 @@
 //! | `walk` | what the README promises a newcomer |
 //! | `kills` | `kill -9` of leaders, followers, controllers and all at once, in a loop, under load |
 //! | `pauses` | SIGSTOP of leaders, followers and the active controller |
+//! | `isolation` | a leader that is cut off from everybody, and lives |
 //! | `restarts` | rolling and whole restarts, replaced disks, controllers and brokers apart |
 //! | `quorum` | controllers lost, wiped, added and removed; many changes of metadata |
 //! | `replicas` | too few replicas, and replicas that have much to catch up with |
@@ -24,6 +25,7 @@ mod damage;
 mod descriptors;
 mod disks;
 mod inputs;
+mod isolation;
 mod kills;
 mod noise;
 mod pauses;

@@ -1,0 +1,211 @@
+//! Proxies between the nodes, and before them, so that a node can be cut off from everybody and live.
+//!
+//! What is cut is held back, not refused: connections stay open and say nothing, as where packets are lost. When the cut is
+//! over everything arrives, late. Which node made a connection is in the kernel's tables, which any user may read of their own
+//! processes. Knows nothing of what is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// What is read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// The process of each node.
+type Processes = Arc<Mutex<BTreeMap<u32, u32>>>;
+
+/// See the module.
+pub struct Wires {
+    runtime: Runtime,
+    cut_off: watch::Sender<BTreeSet<u32>>,
+    processes: Processes,
+}
+
+/// A connection's way, from whom (`None` for what is no node) to which node.
+#[derive(Clone, Copy)]
+struct Way {
+    from: Option<u32>,
+    to: u32,
+}
+
+impl Way {
+    /// Whether bytes pass: a node reaches itself.
+    fn is_open(self, cut_off: &BTreeSet<u32>) -> bool {
+        let ends = [self.from, Some(self.to)];
+        self.from == Some(self.to) || !ends.into_iter().flatten().any(|end| cut_off.contains(&end))
+    }
+}
+
+impl Wires {
+    /// Proxies for nobody yet.
+    ///
+    /// # Panics
+    /// When no thread can be started.
+    pub fn new() -> Self {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().expect("threads can be started");
+        Self { runtime, cut_off: watch::Sender::new(BTreeSet::new()), processes: Processes::default() }
+    }
+
+    /// Takes connections at port `found` to where `node` listens.
+    ///
+    /// # Panics
+    /// When the port is taken.
+    pub fn stand_before(&self, node: u32, found: u16, listens: u16) {
+        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, found)).expect("the port is free");
+        listener.set_nonblocking(true).expect("a listener need not block");
+        let _inside = self.runtime.enter();
+        let listener = TcpListener::from_std(listener).expect("the runtime takes a listener");
+        self.runtime.spawn(accept(listener, node, listens, self.processes.clone(), self.cut_off.subscribe()));
+    }
+
+    /// A node's process has this id from now on.
+    pub fn started(&self, node: u32, process: u32) {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner).insert(node, process);
+    }
+
+    /// Nobody hears of a node any more, and it hears of nobody.
+    pub fn cut_off(&self, node: u32) {
+        self.cut_off.send_if_modified(|cut_off| cut_off.insert(node));
+    }
+
+    /// Everybody hears of it again, also what was said meanwhile.
+    pub fn mend(&self, node: u32) {
+        self.cut_off.send_if_modified(|cut_off| cut_off.remove(&node));
+    }
+}
+
+impl Default for Wires {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    to: u32,
+    port: u16,
+    processes: Processes,
+    cut_off: watch::Receiver<BTreeSet<u32>>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((near, peer)) => {
+                let processes = processes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                tokio::spawn(serve(near, peer, (to, port), processes, cut_off.clone()));
+            }
+            // Too many files, say: others may be closed soon.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn serve(
+    near: TcpStream,
+    peer: SocketAddr,
+    (to, port): (u32, u16),
+    processes: BTreeMap<u32, u32>,
+    mut cut_off: watch::Receiver<BTreeSet<u32>>,
+) {
+    let from = tokio::task::spawn_blocking(move || whose(peer, &processes)).await.unwrap_or(None);
+    let way = Way { from, to };
+    if cut_off.wait_for(|cut_off| way.is_open(cut_off)).await.is_err() {
+        return;
+    }
+    // Nobody listens: the connection is closed, which says so.
+    let Ok(far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return };
+    if near.set_nodelay(true).and_then(|()| far.set_nodelay(true)).is_err() {
+        return;
+    }
+    let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+    let there = pump(near_read, far_write, way, cut_off.clone());
+    let back = pump(far_read, near_write, way, cut_off);
+    tokio::join!(there, back);
+}
+
+/// Carries bytes in one direction until one end closes, which is held back like everything else.
+async fn pump(
+    mut read: impl AsyncRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+    way: Way,
+    mut cut_off: watch::Receiver<BTreeSet<u32>>,
+) {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let got = read.read(&mut chunk).await.unwrap_or(0);
+        if cut_off.wait_for(|cut_off| way.is_open(cut_off)).await.is_err() {
+            return;
+        }
+        if got == 0 || write.write_all(&chunk[..got]).await.is_err() {
+            // The other end has gone, or is told so.
+            let _ = write.shutdown().await;
+            return;
+        }
+    }
+}
+
+/// Which node's process made a connection from `peer`.
+fn whose(peer: SocketAddr, processes: &BTreeMap<u32, u32>) -> Option<u32> {
+    let socket = format!("socket:[{}]", socket_of(peer)?);
+    let has = |process: &u32| {
+        let files = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+        files
+            .map(|file| file.path())
+            .any(|file| fs::read_link(file).is_ok_and(|link| link.as_os_str() == socket.as_str()))
+    };
+    processes.iter().find(|(_, process)| has(process)).map(|(node, _)| *node)
+}
+
+/// The number of the socket whose local address is `peer`.
+fn socket_of(peer: SocketAddr) -> Option<String> {
+    let SocketAddr::V4(peer) = peer else { return None };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(peer.ip().octets()), peer.port());
+    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+    let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(local.as_str()))?;
+    line.split_whitespace().nth(9).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_cut_off_reaches_itself_and_nobody_else() {
+        let cut_off = BTreeSet::from([2]);
+        let is_open = |from, to| Way { from, to }.is_open(&cut_off);
+        assert!(is_open(Some(1), 3) && is_open(None, 1) && is_open(Some(2), 2));
+        assert!(!is_open(Some(1), 2) && !is_open(Some(2), 1) && !is_open(None, 2));
+    }
+
+    #[test]
+    fn a_cut_holds_bytes_back_until_it_is_over() {
+        let (server, wires) = (StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), Wires::new());
+        let found = crate::turn::port();
+        wires.stand_before(1, found, server.local_addr().unwrap().port());
+        // This process stands in for node 2.
+        wires.started(2, std::process::id());
+        wires.runtime.block_on(async {
+            let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, found)).await.unwrap();
+            client.write_all(b"a").await.unwrap();
+            server.set_nonblocking(true).unwrap();
+            let server = TcpListener::from_std(server).unwrap();
+            let (mut served, _) = server.accept().await.unwrap();
+            let mut byte = [0];
+            served.read_exact(&mut byte).await.unwrap();
+            wires.cut_off(2);
+            client.write_all(b"b").await.unwrap();
+            let held = tokio::time::timeout(Duration::from_millis(200), served.read_exact(&mut byte)).await;
+            assert!(held.is_err(), "what the one that is cut off says arrives");
+            wires.mend(2);
+            served.read_exact(&mut byte).await.unwrap();
+            assert_eq!(&byte, b"b");
+        });
+    }
+}
