@@ -32,6 +32,8 @@ pub(crate) struct Leader {
     pub(crate) remotes: BTreeMap<NodeId, RemoteReplica>,
     /// Of this broker's own disk.
     pub(crate) pace: Pace,
+    /// When it last looked at all that depends on time: what was due by then has been seen to, or waits for something else.
+    reviewed_at: Time,
     /// Wait for the high watermark.
     uncommitted: AckQueue,
     /// Wait for this broker's own disk.
@@ -54,6 +56,7 @@ impl Leader {
             isr,
             remotes: BTreeMap::new(),
             pace: Pace::new(ctx.now),
+            reviewed_at: ctx.now,
             uncommitted: AckQueue::default(),
             unsynced: AckQueue::default(),
         };
@@ -301,7 +304,8 @@ impl Leader {
     }
 
     /// When something is to be done even if nothing happens.
-    pub(crate) fn next_tick(&self, settings: &Settings, offsets: &Offsets, now: Time) -> Option<Time> {
+    pub(crate) fn next_tick(&self, settings: &Settings, offsets: &Offsets) -> Option<Time> {
+        let is_unseen = |at: &Time| *at > self.reviewed_at;
         let log_end = offsets.log_end;
         let acks = [self.uncommitted.next_deadline(), self.unsynced.next_deadline()];
         let (lag, stall) = (settings.lag_time_max, settings.stall_time_max);
@@ -314,14 +318,15 @@ impl Leader {
             })
             .flatten()
             .chain(Some(self.pace.next_look(stall)).filter(|_| offsets.high_watermark < log_end))
-            .filter(|at| *at > now);
-        let quiet = Some(self.isr.quiet_until()).filter(|until| *until > now);
+            .filter(is_unseen);
+        let quiet = Some(self.isr.quiet_until()).filter(is_unseen);
         let change = self.isr.next_tick(settings.proposal_timeout);
         acks.into_iter().flatten().chain(lagging).chain(quiet).chain(change).min()
     }
 
     /// Looks again at all that depends on followers, metadata or time.
     pub(crate) fn review(&mut self, ctx: &mut Context) {
+        self.reviewed_at = ctx.now;
         self.advance_watermark(ctx);
         self.look_at_paces(ctx);
         self.tend_isr(ctx);

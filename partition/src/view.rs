@@ -101,12 +101,13 @@ impl Partition {
         leader.remotes().iter().map(view).collect()
     }
 
-    /// When [`crate::Event::Tick`] is due at the latest; `None` while nothing waits for time. Ticks in between do no harm.
-    pub fn next_tick(&self, now: Time) -> Option<Time> {
+    /// When [`crate::Event::Tick`] is due at the latest, which may be long ago; `None` while nothing waits for time. Ticks in
+    /// between do no harm.
+    pub fn next_tick(&self) -> Option<Time> {
         match &self.role {
             Role::Idle | Role::Failed => None,
             Role::Follower(follower) => follower.next_tick(),
-            Role::Leader(leader) => leader.next_tick(&self.settings, self.log.offsets(), now),
+            Role::Leader(leader) => leader.next_tick(&self.settings, self.log.offsets()),
         }
     }
 }

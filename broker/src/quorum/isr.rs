@@ -119,6 +119,7 @@ async fn tell(proposal: &Proposal, outcome: IsrOutcome) {
 
 fn outcome(answer: AlterPartitionResult) -> IsrOutcome {
     if let Some(error) = answer.error {
+        tracing::debug!(code = error.code, reason = error.message, "an ISR change is refused");
         return IsrOutcome::Failed(status::code_of(&error));
     }
     match answer.partition.as_ref().map(PartitionImage::from_record) {

@@ -183,7 +183,7 @@ impl Host {
     pub fn wants_tick(&self, now: Time) -> bool {
         self.hindered.is_some()
             || !self.deletions.is_empty()
-            || self.machine.next_tick(now).is_some_and(|due| due <= now)
+            || self.machine.next_tick().is_some_and(|due| due <= now)
     }
 
     fn leads(&self) -> bool {

@@ -99,6 +99,21 @@ fn a_lost_answer_is_asked_for_again_and_a_newer_state_ends_it() {
 }
 
 #[test]
+fn what_comes_due_while_nobody_looks_is_still_due() {
+    let mut bench = Bench::new(10, &[(3, 0)], 2);
+    bench.step(assigned(state(Some(1), 5, 1, &[1])));
+    let (_, effects) = bench.subscribe(replica(2), 5, 10, Some(3));
+    let (proposal, _) = proposed(&effects).unwrap();
+    bench.step(failed(proposal, ErrorCode::IneligibleReplica));
+    // Others ask for something meanwhile and are refused, and whoever ticks comes late.
+    bench.now += Duration::from_millis(500);
+    let (token, effects) = bench.produce(1, Acks::All);
+    assert_eq!(answer(&effects, token), Some(Err(ErrorCode::NotEnoughReplicas)));
+    assert!(bench.machine.next_tick().is_some_and(|due| due <= Time::new(bench.now)));
+    assert_eq!(proposed(&bench.wait(Duration::ZERO)).map(|(_, isr)| isr), Some(vec![1, 2]));
+}
+
+#[test]
 fn a_follower_that_trails_leaves_and_an_idle_one_stays() {
     let mut bench = leader(&[1, 2, 3]);
     bench.subscribe(replica(2), 5, 10, Some(3));
@@ -109,7 +124,7 @@ fn a_follower_that_trails_leaves_and_an_idle_one_stays() {
     bench.sync();
     bench.progress(2, 5, 11);
     assert_eq!(proposed(&bench.wait(LAG)), None);
-    let due = bench.machine.next_tick(Time::new(bench.now)).unwrap();
+    let due = bench.machine.next_tick().unwrap();
     assert!(due.since(Time::new(bench.now)) <= Duration::from_nanos(1));
     let (proposal, isr) = proposed(&bench.wait(Duration::from_millis(1))).unwrap();
     assert_eq!(isr, [1, 2]);

@@ -127,7 +127,7 @@ fn the_queue_of_waiting_requests_is_bounded_and_patience_ends() {
     assert_eq!(answer(&effects, second), Some(Err(ErrorCode::ThrottlingQuotaExceeded)));
     assert_eq!(answer(&bench.wait(Duration::from_secs(29)), first), None);
     assert_eq!(
-        bench.machine.next_tick(Time::new(bench.now)),
+        bench.machine.next_tick(),
         Some(Time::new(bench.now + Duration::from_millis(200))),
         "its own disk is looked at again"
     );

@@ -38,10 +38,10 @@ fn who_stands_still_leaves_while_records_wait_for_it() {
     bench.sync();
     bench.progress(2, 5, 11);
     assert_eq!(proposed(&bench.wait(STALL)), None);
-    let due = bench.machine.next_tick(Time::new(bench.now)).unwrap();
+    let due = bench.machine.next_tick().unwrap();
     assert_eq!(due.since(Time::new(bench.now)), Duration::from_nanos(1));
     assert_eq!(proposed(&bench.wait(Duration::from_nanos(1))), None);
-    let due = bench.machine.next_tick(Time::new(bench.now)).unwrap();
+    let due = bench.machine.next_tick().unwrap();
     assert_eq!(due.since(Time::new(bench.now)), Duration::from_millis(200));
     assert_eq!(proposed(&bench.wait(Duration::from_millis(200))).map(|(_, isr)| isr), Some(vec![1, 2]));
 }

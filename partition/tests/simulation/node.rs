@@ -437,9 +437,9 @@ impl World {
 
     /// Ticks come when the machine wants them, or a little later.
     fn wake(&mut self, id: NodeId) {
-        let (now, node) = (self.time(), &self.nodes[&id]);
+        let node = &self.nodes[&id];
         let (Some(machine), Some(process)) = (&node.machine, node.process()) else { return };
-        let Some(due) = machine.next_tick(now) else { return };
+        let Some(due) = machine.next_tick() else { return };
         let due = due.since_start().as_micros() as Micros + 1 + self.rng.random_range(0..10 * MS);
         if self.nodes[&id].tick_at.is_none_or(|at| at > due) {
             self.node(id).tick_at = Some(due);
