@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
-use super::{FilePool, Patience};
+use super::{FilePool, Patience, TURN_PAUSE};
 use crate::StorageFile;
 
 /// A file that the pool may close while nobody uses it. Every call opens it again if need be, waiting for a descriptor.
@@ -31,6 +31,7 @@ struct State {
     changes: u64,
     /// How many of those a sync has covered.
     synced: u64,
+    syncing: Syncing,
     /// What was there before this process opened it.
     found: Found,
     /// A sync that failed: what it was to keep is not known to be there, and a second one would lie.
@@ -42,6 +43,13 @@ struct State {
 enum Found {
     Unknown,
     Synced,
+}
+
+/// Whether a thread syncs the file now. One at a time: of those that do it together only one learns that it failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Syncing {
+    Nobody,
+    Somebody,
 }
 
 struct Failure {
@@ -92,6 +100,7 @@ impl PooledFile {
             changing: 0,
             changes: 0,
             synced: 0,
+            syncing: Syncing::Nobody,
             found: Found::Unknown,
             failure: None,
         };
@@ -179,7 +188,7 @@ impl PooledFile {
         if state.failure.is_some() {
             return Tried::Failed;
         }
-        // Handles are given out under this lock only.
+        // Handles are given out under this lock only. Who syncs has one.
         if state.file.as_ref().is_none_or(|file| Arc::strong_count(file) > 1) {
             return Tried::InUse;
         }
@@ -199,12 +208,14 @@ impl PooledFile {
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return Tried::InUse,
             };
-            match (self.close(&mut state), &state.file) {
+            let (file, covered) = match (self.close(&mut state), &state.file) {
                 (Tried::Unsynced, Some(file)) => (file.clone(), state.changes),
                 (other, _) => return other,
-            }
+            };
+            state.syncing = Syncing::Somebody;
+            (file, covered)
         };
-        if let Err(error) = self.sync(&*file, covered) {
+        if let Err(error) = self.sync_in_turn(&*file, covered) {
             tracing::error!(file = %self.path.display(), %error, "a file could not be synced before closing it");
             return Tried::Failed;
         }
@@ -214,10 +225,11 @@ impl PooledFile {
         self.close(&mut state)
     }
 
-    /// Syncs the open file, of whose changes `covered` were made before.
-    fn sync(&self, file: &dyn StorageFile, covered: u64) -> io::Result<()> {
+    /// Syncs the open file, of whose changes `covered` were made before. It is this thread's turn.
+    fn sync_in_turn(&self, file: &dyn StorageFile, covered: u64) -> io::Result<()> {
         let result = file.sync_data();
         let mut state = self.state();
+        state.syncing = Syncing::Nobody;
         match &result {
             Ok(()) => {
                 state.synced = state.synced.max(covered);
@@ -247,17 +259,28 @@ impl StorageFile for PooledFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        {
-            let state = self.state();
-            state.check()?;
-            if state.found == Found::Synced && !state.has_unsynced() {
-                // So it may be closed by now.
-                return Ok(());
+        let wanted = self.state().changes;
+        loop {
+            {
+                let state = self.state();
+                state.check()?;
+                if state.found == Found::Synced && state.synced >= wanted {
+                    // So it may be closed by now.
+                    return Ok(());
+                }
             }
+            let file = self.opened(Patience::Wait)?;
+            let mut state = self.state();
+            if state.syncing == Syncing::Nobody {
+                state.check()?;
+                state.syncing = Syncing::Somebody;
+                let covered = state.changes;
+                drop(state);
+                return self.sync_in_turn(&*file, covered);
+            }
+            drop(state);
+            (self.pool.0.pause)(TURN_PAUSE);
         }
-        let file = self.opened(Patience::Wait)?;
-        let covered = self.state().changes;
-        self.sync(&*file, covered)
     }
 
     fn allocate_zeroed(&self, len: u64) -> io::Result<()> {

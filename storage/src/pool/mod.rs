@@ -31,6 +31,9 @@ use crate::{Storage, StorageFile};
 /// How long one wait for a descriptor is.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long one wait for another thread's sync of the same file is.
+const TURN_PAUSE: Duration = Duration::from_micros(100);
+
 /// A warning once in so many waits.
 const PAUSES_A_WARNING: u32 = 500;
 

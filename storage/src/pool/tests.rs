@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -121,6 +122,73 @@ fn a_sync_that_fails_before_closing_is_told_to_whoever_syncs_or_writes_next() {
     second.sync_data().unwrap();
 }
 
+/// Its next sync takes until it is told to end, and fails then; all others succeed, as a kernel has it.
+struct HesitantFile {
+    file: Arc<dyn StorageFile>,
+    syncs: Arc<Mutex<Vec<Receiver<()>>>>,
+    begun: SyncSender<()>,
+}
+
+impl StorageFile for HesitantFile {
+    fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(pos, buf)
+    }
+
+    fn write_all_at(&self, pos: u64, slices: &[io::IoSlice<'_>]) -> io::Result<()> {
+        self.file.write_all_at(pos, slices)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let held = self.syncs.lock().unwrap().pop();
+        self.begun.send(()).unwrap();
+        match held {
+            Some(end) => {
+                end.recv().unwrap();
+                Err(io::Error::other("lost"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn allocate_zeroed(&self, len: u64) -> io::Result<()> {
+        self.file.allocate_zeroed(len)
+    }
+}
+
+#[test]
+fn of_two_who_sync_at_once_none_is_told_that_all_is_well_when_it_is_not() {
+    let storage = disk();
+    let (end, held) = channel();
+    let (begun, begins) = sync_channel(9);
+    let syncs = Arc::new(Mutex::new(vec![held]));
+    let file = HesitantFile { file: storage.create(&path(0)).unwrap(), syncs, begun };
+    let pool = FilePool::new(Arc::new(storage.clone()), 1, std::thread::sleep);
+    let file: Arc<dyn StorageFile> = Arc::new(file);
+    let file = pool.0.claim(super::Patience::Wait, || Ok(file.clone())).unwrap();
+    let file = PooledFile::new(pool, &path(0), file);
+    file.write_at(0, b"both").unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| file.sync_data());
+        begins.recv().unwrap();
+        let second = scope.spawn(|| file.sync_data());
+        // It waits for its turn, or has returned by now.
+        let deadline = std::time::Instant::now() + Duration::from_millis(50);
+        while !second.is_finished() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        end.send(()).unwrap();
+        assert!(first.join().unwrap().is_err() && second.join().unwrap().is_err());
+    });
+}
+
 #[test]
 fn files_are_closed_when_the_system_has_no_descriptors_left() {
     let storage = disk();
@@ -181,7 +249,7 @@ fn what_cannot_be_opened_is_refused_or_waited_for_and_never_anything_else() {
 fn threads_that_use_the_same_files_lose_nothing() {
     const FILES: usize = 40;
     let dir = tempfile::tempdir().unwrap();
-    let pool = FilePool::new(RealStorage::shared(), 4, impatient);
+    let pool = FilePool::new(RealStorage::shared(), 4, std::thread::sleep);
     let files: Vec<_> = (0..FILES).map(|n| pool.create(&dir.path().join(n.to_string())).unwrap()).collect();
     let (done, failures) = mpsc::channel::<String>();
     std::thread::scope(|scope| {
