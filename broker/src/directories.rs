@@ -382,7 +382,7 @@ impl Directories {
         let log = opened?;
         // First: once the journal does not say any more that it was deleted, what that claims would be missed.
         self.note_claim(id, partition, &log)?;
-        if let Some(RecoveredBody::Delete) = frames.last().map(|frame| &frame.body) {
+        if let Some(RecoveredBody::Delete | RecoveredBody::Empty) = frames.last().map(|frame| &frame.body) {
             self.tell_journal_of_beginning(partition, id, log.log_start())?;
         }
         Ok(log)
@@ -749,7 +749,7 @@ fn end_of(frames: &[RecoveredFrame]) -> Option<Offset> {
             }
             RecoveredBody::Truncate { to } => reached.map(|end: Offset| end.min(to)),
             RecoveredBody::StartOffset { .. } => reached,
-            RecoveredBody::Delete => None,
+            RecoveredBody::Delete | RecoveredBody::Empty => None,
         };
     }
     reached

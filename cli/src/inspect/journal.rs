@@ -83,6 +83,7 @@ fn frame(frame: &RecoveredFrame) -> Frame {
         RecoveredBody::Truncate { to } => format!("cut at offset {to}"),
         RecoveredBody::StartOffset { to } => format!("deleted below offset {to}"),
         RecoveredBody::Delete => "deleted".into(),
+        RecoveredBody::Empty => "emptied".into(),
     };
     Frame { leader_epoch: frame.leader_epoch.get(), what }
 }

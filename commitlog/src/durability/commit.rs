@@ -133,7 +133,7 @@ impl Committer {
         let entries = mem::take(&mut self.entries);
         for entry in &entries {
             match &entry.body {
-                EntryBody::Delete => self.forget(entry.partition),
+                EntryBody::Delete | EntryBody::Empty => self.forget(entry.partition),
                 EntryBody::Truncate { .. } => {
                     self.cut(entry.partition);
                     self.dirty.add(entry);
@@ -218,7 +218,7 @@ impl Committer {
                     *end = Some(*end_offset);
                     more.iter().for_each(|segment| add_segment(&mut segments, segment));
                 }
-                EntryBody::StartOffset { .. } | EntryBody::Delete => {}
+                EntryBody::StartOffset { .. } | EntryBody::Delete | EntryBody::Empty => {}
             }
         }
         for partition in by_segment {

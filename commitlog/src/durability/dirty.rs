@@ -33,7 +33,8 @@ impl Dirty {
                 add_segment(&mut partition.segments, segment);
             }
             EntryBody::Truncate { .. } => self.cut(entry.partition),
-            EntryBody::StartOffset { .. } | EntryBody::Delete | EntryBody::Sync { .. } => {}
+            EntryBody::StartOffset { .. } | EntryBody::Delete | EntryBody::Empty | EntryBody::Sync { .. } => {
+            }
         }
     }
 

@@ -50,6 +50,9 @@ pub enum EntryBody {
     },
     /// The partition's log is about to be deleted: nothing of it is to be synced or replayed any more.
     Delete,
+    /// The log is about to be emptied, to begin anew elsewhere: as [`Self::Delete`], unless the log notes that it was done in
+    /// this epoch. Where it begins then, the next [`Self::StartOffset`] says.
+    Empty,
     /// All that this partition has submitted, and what `segments` hold besides, is to be on stable storage in the
     /// segments themselves. For a log that changes from every append synced to relaxed, whose later appends the
     /// journal will not see: a replay must not cut them off.
@@ -99,6 +102,9 @@ pub enum RecoveredBody {
     },
     /// The log was to be deleted, which is to be finished if nothing follows; what follows is of a new one.
     Delete,
+    /// The log was to be emptied in this epoch, which is to be finished if nothing follows and the log does not know that it
+    /// was; what follows came after.
+    Empty,
 }
 
 impl fmt::Debug for EntryBody {
@@ -110,6 +116,7 @@ impl fmt::Debug for EntryBody {
             Self::Truncate { to } => write!(f, "Truncate({to})"),
             Self::StartOffset { to } => write!(f, "StartOffset({to})"),
             Self::Delete => f.write_str("Delete"),
+            Self::Empty => f.write_str("Empty"),
             Self::Sync { end_offset, segments } => write!(f, "Sync({end_offset}, {} files)", segments.len()),
         }
     }
@@ -120,7 +127,11 @@ impl EntryBody {
     pub(super) fn payload(&self) -> &[u8] {
         match self {
             Self::Append { bytes, .. } => bytes,
-            Self::Truncate { .. } | Self::StartOffset { .. } | Self::Delete | Self::Sync { .. } => &[],
+            Self::Truncate { .. }
+            | Self::StartOffset { .. }
+            | Self::Delete
+            | Self::Empty
+            | Self::Sync { .. } => &[],
         }
     }
 }

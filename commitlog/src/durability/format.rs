@@ -14,8 +14,8 @@
 //! was never acknowledged, and only the newest may be torn.
 //!
 //! Frame, 48 bytes and the batches: kind (1), zero (3), leader epoch (4), topic id (16), partition (4), length of the
-//! batches (4), base offset (8), end offset (8). Kinds: 1 append, 2 synced, 3 truncate, 4 start offset, 5 delete; 2, 3
-//! and 4 use the end offset alone.
+//! batches (4), base offset (8), end offset (8). Kinds: 1 append, 2 synced, 3 truncate, 4 start offset, 5 delete, 6 empty;
+//! 2, 3 and 4 use the end offset alone.
 //!
 //! Knows nothing of files, threads or recovery's rules.
 
@@ -150,6 +150,7 @@ pub(super) enum FrameKind {
     Truncate = 3,
     StartOffset = 4,
     Delete = 5,
+    Empty = 6,
 }
 
 /// A frame without its batches.
@@ -221,6 +222,7 @@ fn decode_frame(
         kind if kind == FrameKind::Truncate as u8 => RecoveredBody::Truncate { to: end_offset },
         kind if kind == FrameKind::StartOffset as u8 => RecoveredBody::StartOffset { to: end_offset },
         kind if kind == FrameKind::Delete as u8 => RecoveredBody::Delete,
+        kind if kind == FrameKind::Empty as u8 => RecoveredBody::Empty,
         _ => return Err(Malformed::Damaged("a frame of an unknown kind")),
     };
     let mut topic = [0; 16];

@@ -122,6 +122,7 @@ fn frame_header(entry: &JournalEntry, synced: bool, length: usize) -> FrameHeade
         EntryBody::Truncate { to } => (FrameKind::Truncate, Offset::ZERO, *to),
         EntryBody::StartOffset { to } => (FrameKind::StartOffset, Offset::ZERO, *to),
         EntryBody::Delete => (FrameKind::Delete, Offset::ZERO, Offset::ZERO),
+        EntryBody::Empty => (FrameKind::Empty, Offset::ZERO, Offset::ZERO),
     };
     FrameHeader {
         kind,

@@ -186,7 +186,7 @@ impl RecoveredJournal {
             RecoveredBody::Synced { .. } => {
                 frames.retain(|frame| matches!(frame.body, RecoveredBody::StartOffset { .. }));
             }
-            RecoveredBody::Delete => frames.clear(),
+            RecoveredBody::Delete | RecoveredBody::Empty => frames.clear(),
             RecoveredBody::Truncate { to } => frames.retain(
                 |frame| !matches!(frame.body, RecoveredBody::Append { base_offset, .. } if base_offset >= to),
             ),

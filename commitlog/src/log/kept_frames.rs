@@ -1,8 +1,8 @@
 //! The journal's frames of a log that could not be opened, kept beside it as a checkpoint named `kept-frames`: the journal
 //! uses its files again, and the log may be restored later.
 //!
-//! Payload, big-endian, for each frame: kind (1: 1 append, 2 synced, 3 truncate, 4 start offset, 5 delete), leader epoch
-//! (4), base offset (8, append only), end offset or where to (8), length n of the batches (4), batches (n). Knows nothing of
+//! Payload, big-endian, for each frame: kind (1: 1 append, 2 synced, 3 truncate, 4 start offset, 5 delete, 6 empty), leader
+//! epoch (4), base offset (8, append only), end offset or where to (8), length n of the batches (4), batches (n). Knows nothing of
 //! what frames mean.
 
 use std::io;
@@ -88,6 +88,7 @@ fn encode(frame: &RecoveredFrame, out: &mut Vec<u8>) {
         RecoveredBody::Truncate { to } => (3, none, *to),
         RecoveredBody::StartOffset { to } => (4, none, *to),
         RecoveredBody::Delete => (5, none, Offset::ZERO),
+        RecoveredBody::Empty => (6, none, Offset::ZERO),
     };
     out.put_u8(kind);
     out.put_u32(frame.leader_epoch.get());
@@ -116,6 +117,7 @@ fn decode(rest: &mut Bytes) -> Option<RecoveredFrame> {
         3 => RecoveredBody::Truncate { to },
         4 => RecoveredBody::StartOffset { to },
         5 => RecoveredBody::Delete,
+        6 => RecoveredBody::Empty,
         _ => return None,
     };
     Some(RecoveredFrame { leader_epoch, body })
@@ -147,6 +149,7 @@ mod tests {
             RecoveredBody::Truncate { to },
             RecoveredBody::StartOffset { to },
             RecoveredBody::Delete,
+            RecoveredBody::Empty,
         ];
         let frame = |body| RecoveredFrame { leader_epoch: LeaderEpoch::new(9), body };
         for frame in bodies.map(frame).into_iter().chain([append(5)]) {

@@ -75,6 +75,11 @@ impl Plan {
                 self.is_deleted = false;
             }
             RecoveredBody::Delete => *self = Self { is_deleted: true, done: self.done, ..Self::default() },
+            // Where the log notes that it was done, it begins where it says, also when the frame that tells of it is torn.
+            RecoveredBody::Empty => {
+                let is_deleted = Some(frame.leader_epoch) > self.done;
+                *self = Self { is_deleted, done: self.done, ..Self::default() };
+            }
         }
         Ok(())
     }
@@ -174,6 +179,19 @@ mod tests {
         ]);
         assert!(!found.is_deleted);
         assert_eq!((bases(&found), found.start), (vec![90], Some(to(90))));
+    }
+
+    #[test]
+    fn a_log_is_emptied_once() {
+        let frame = |epoch, body| RecoveredFrame { leader_epoch: LeaderEpoch::new(epoch), body };
+        let frames = [frame(2, append(10, 5)), frame(3, RecoveredBody::Empty)];
+        for (noted, is_to_be_done) in [(None, true), (Some(2), true), (Some(3), false), (Some(4), false)] {
+            let mut cuts = Cuts::default();
+            noted.into_iter().for_each(|epoch| cuts.done_in(LeaderEpoch::new(epoch)));
+            let plan = Plan::of(&frames, &cuts).unwrap();
+            assert!(plan.batches.is_empty());
+            assert_eq!(plan.is_deleted, is_to_be_done, "{noted:?}");
+        }
     }
 
     #[test]

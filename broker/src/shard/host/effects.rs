@@ -196,13 +196,13 @@ impl Host {
 
     fn start_at(&mut self, turn: &mut Turn<'_>, offset: Offset, payload: &mut Payload) {
         self.settle(turn);
-        self.journal(turn, self.epoch(), EntryBody::Delete);
+        self.journal(turn, self.epoch(), EntryBody::Empty);
         self.settle(turn);
         turn.state.directories.forget_synced(self.partition);
         tracing::info!(partition = %self.partition, %offset, "beginning anew where the leader's log begins");
         match self.log.delete_all_and_start_at(offset, self.epoch()) {
             Ok(()) => {
-                // Until the journal says so, a restart takes the log for deleted, and offsets would be given out anew.
+                // What comes next may be journaled in the same epoch: a replay is to know that it came after.
                 self.journal(turn, self.epoch(), EntryBody::StartOffset { to: offset });
                 self.settle(turn);
                 turn.settled_later(self.partition);

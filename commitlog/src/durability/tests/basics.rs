@@ -32,10 +32,11 @@ fn what_was_done_survives_with_every_field() {
         entry(3, EntryBody::StartOffset { to: Offset::new(12) }),
         entry(4, EntryBody::Truncate { to: Offset::new(8) }),
         entry(5, EntryBody::Delete),
+        entry(6, EntryBody::Empty),
     ];
     commit(&journal, entries).unwrap();
     let mut found = recover_after_power_cut(&storage);
-    assert_eq!(found.partitions.len(), 5);
+    assert_eq!(found.partitions.len(), 6);
     let frame = |body| vec![RecoveredFrame { leader_epoch: LeaderEpoch::new(4), body }];
     let hello = RecoveredBody::Append {
         base_offset: Offset::new(100),
@@ -48,6 +49,7 @@ fn what_was_done_survives_with_every_field() {
     assert_eq!(found.take(partition(3)), frame(RecoveredBody::StartOffset { to: Offset::new(12) }));
     assert_eq!(found.take(partition(4)), frame(RecoveredBody::Truncate { to: Offset::new(8) }));
     assert_eq!(found.take(partition(5)), frame(RecoveredBody::Delete));
+    assert_eq!(found.take(partition(6)), frame(RecoveredBody::Empty));
 }
 
 #[test]

@@ -132,14 +132,14 @@ impl Worker<'_> {
         let issued = self.now();
         // What the journal says comes first.
         self.history(of).begin(Content::empty_at(0), Change::Shrank, issued);
-        self.journal(of, epoch, EntryBody::Delete);
+        self.journal(of, epoch, EntryBody::Empty);
         self.settle();
         self.process.directories.forget_synced(of);
         let issued = self.now();
         self.history(of).begin(Content::empty_at(offset), Change::Shrank, issued);
         let log = self.process.logs.get_mut(&of).expect("it is served");
         log.delete_all_and_start_at(Offset::new(offset), epoch).expect("the disk is whole");
-        // Until the journal says so, a restart takes the log for deleted.
+        // What comes next may be journaled in the same epoch: a replay is to know that it came after.
         self.journal(of, epoch, EntryBody::StartOffset { to: Offset::new(offset) });
         self.settle();
         let now = self.now();
