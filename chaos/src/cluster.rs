@@ -253,6 +253,8 @@ impl Cluster {
             if let Some(process) = &mut self.node_mut(id).process {
                 process.kill()?;
             }
+            // What waits for a disk does not die.
+            self.node(id).disk.ail(|ailments| ailments.hang = None);
         }
         for &id in ids {
             let node = self.node_mut(id);

@@ -160,7 +160,8 @@ fn wires(args: &Args, nodes: Vec<u32>, runtime: &Runtime) -> Fallible<Box<dyn Wi
 const START_LIMIT: Duration = Duration::from_secs(90);
 
 fn run(args: &Args, seed: u64) -> Fallible<End> {
-    let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    // Nodes take relative paths for relative to their config files.
+    let parent = std::path::absolute(args.dir.clone().unwrap_or_else(std::env::temp_dir))?;
     let mut site = Site::make(&parent, seed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stop = Arc::new(AtomicBool::new(false));

@@ -63,25 +63,25 @@ impl Summary<'_> {
         kinds.iter().filter_map(|kind| self.tally.struck.get(kind)).sum()
     }
 
-    /// From the kill of a leader to the first ack of a record handed over after it.
-    fn recoveries(&self) -> impl Iterator<Item = (&Recovery, Duration)> {
-        let of_kill = |recovery: &&Recovery| self.verdict.faults[recovery.fault].kind.starts_with("kill");
-        let all = self.verdict.liveness.recoveries.iter().filter(of_kill);
+    /// From when such a fault struck a leader to the first ack of a record handed over after it.
+    fn recoveries(&self, kind: &'static str) -> impl Iterator<Item = (&Recovery, Duration)> {
+        let of_kind = move |recovery: &&Recovery| self.verdict.faults[recovery.fault].kind.starts_with(kind);
+        let all = self.verdict.liveness.recoveries.iter().filter(of_kind);
         all.filter_map(|recovery| recovery.took.map(|took| (recovery, took)))
     }
 
     /// The same without the time in which other faults let nobody write.
-    fn fair_recoveries(&self) -> Vec<(&Recovery, Duration)> {
+    fn fair_recoveries(&self, kind: &'static str) -> Vec<(&Recovery, Duration)> {
         let fair = |recovery: &Recovery, took| {
             let begin = self.verdict.faults[recovery.fault].begin;
             self.tally.almanac.writable_within(recovery.fault, recovery.partition, begin, took)
         };
-        self.recoveries().map(|(recovery, took)| (recovery, fair(recovery, took))).collect()
+        self.recoveries(kind).map(|(recovery, took)| (recovery, fair(recovery, took))).collect()
     }
 
-    /// Kills whose partitions took long, and which: to be looked for in the logs.
-    fn slowest(&self) -> Vec<String> {
-        let mut slow = self.fair_recoveries();
+    /// Faults whose partitions took long, and which: to be looked for in the logs.
+    fn slowest(&self, kind: &'static str) -> Vec<String> {
+        let mut slow = self.fair_recoveries(kind);
         slow.retain(|(_, fair)| *fair > SLOW);
         slow.sort_by_key(|(_, fair)| std::cmp::Reverse(*fair));
         let told = slow.iter().take(SLOW_TOLD).map(|(recovery, fair)| {
@@ -97,6 +97,21 @@ impl Summary<'_> {
             )
         });
         told.collect()
+    }
+
+    fn write_recoveries(&self, text: &mut String) {
+        for (kind, what) in [("kill", "leader killed"), ("disk-hang", "leader's disk hangs")] {
+            let fair: Vec<_> = self.fair_recoveries(kind).iter().map(|(_, fair)| *fair).collect();
+            if fair.is_empty() && kind != "kill" {
+                continue;
+            }
+            let _ = writeln!(text, "{what} to writable: {}", spread(fair));
+            let all = self.recoveries(kind).map(|(_, took)| took).collect();
+            let _ = writeln!(text, "  with the time in which other faults let nobody write: {}", spread(all));
+            for slow in self.slowest(kind) {
+                let _ = writeln!(text, "  slow: {slow}");
+            }
+        }
     }
 
     fn disks(&self) -> DiskCounts {
@@ -149,13 +164,7 @@ impl Summary<'_> {
             "disks: {} syncs, {} writes, {} refused",
             disks.syncs, disks.writes, disks.refused
         );
-        let fair = self.fair_recoveries().iter().map(|(_, fair)| *fair).collect();
-        let _ = writeln!(text, "leader killed to writable: {}", spread(fair));
-        let all = self.recoveries().map(|(_, took)| took).collect();
-        let _ = writeln!(text, "  with the time in which other faults let nobody write: {}", spread(all));
-        for slow in self.slowest() {
-            let _ = writeln!(text, "  slow: {slow}");
-        }
+        self.write_recoveries(&mut text);
         let _ = writeln!(
             text,
             "replicas on disk: {} compared, {} records the same on all",

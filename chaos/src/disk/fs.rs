@@ -11,7 +11,7 @@ use fuser::{
 
 use super::file::BLOCK;
 use super::tree::{Content, Ino, Tree, TreeError};
-use super::{CAPACITY, Shared, State};
+use super::{CAPACITY, Hang, Shared, State};
 
 /// The kernel is the only one that changes anything while it is mounted: what it knows stays true.
 const FOREVER: Duration = Duration::from_secs(3600);
@@ -19,6 +19,7 @@ const FOREVER: Duration = Duration::from_secs(3600);
 const NAP: Duration = Duration::from_millis(5);
 
 /// See the module.
+#[derive(Clone)]
 pub struct LossyFs {
     shared: Shared,
 }
@@ -87,6 +88,24 @@ impl LossyFs {
             }
             std::thread::sleep(NAP.min(left));
         }
+    }
+
+    /// Does something now; or, while one of these ailments lasts, when it is over, so that whoever asked for it waits and others do
+    /// not.
+    fn unless_it_hangs(&self, because_of: &'static [Hang], act: impl FnOnce(&Self) + Send + 'static) {
+        let hangs =
+            |this: &Self| this.shared.lock().ailments.hang.is_some_and(|hang| because_of.contains(&hang));
+        if !hangs(self) {
+            return act(self);
+        }
+        let this = self.clone();
+        // One for each call of a node's few threads.
+        std::thread::spawn(move || {
+            while hangs(&this) {
+                std::thread::sleep(NAP);
+            }
+            act(&this);
+        });
     }
 
     fn write_at(&self, ino: Ino, offset: u64, data: &[u8]) -> Result<(), Errno> {
@@ -303,12 +322,14 @@ impl Filesystem for LossyFs {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let len = data.len() as u32;
-        self.drag(|slow| Duration::from_secs_f64(f64::from(len) / slow.bytes_per_second.max(1) as f64));
-        match self.write_at(Ino(ino.0), offset, data) {
-            Ok(()) => reply.written(len),
-            Err(error) => reply.error(error),
-        }
+        let (len, data) = (data.len() as u32, data.to_vec());
+        self.unless_it_hangs(&[Hang::Writes], move |this| {
+            this.drag(|slow| Duration::from_secs_f64(f64::from(len) / slow.bytes_per_second.max(1) as f64));
+            match this.write_at(Ino(ino.0), offset, &data) {
+                Ok(()) => reply.written(len),
+                Err(error) => reply.error(error),
+            }
+        });
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -331,18 +352,22 @@ impl Filesystem for LossyFs {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.drag(|slow| slow.sync);
-        empty(self.sync_file(Ino(ino.0)), reply);
+        self.unless_it_hangs(&[Hang::Syncs, Hang::Writes], move |this| {
+            this.drag(|slow| slow.sync);
+            empty(this.sync_file(Ino(ino.0)), reply);
+        });
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.drag(|slow| slow.sync);
-        let mut state = self.shared.lock();
-        if state.ailments.fail_syncs {
-            state.counts.refused += 1;
-            return reply.error(Errno::EIO);
-        }
-        empty(state.tree.sync_directory(Ino(ino.0)).map_err(Errno::from), reply);
+        self.unless_it_hangs(&[Hang::Syncs, Hang::Writes], move |this| {
+            this.drag(|slow| slow.sync);
+            let mut state = this.shared.lock();
+            if state.ailments.fail_syncs {
+                state.counts.refused += 1;
+                return reply.error(Errno::EIO);
+            }
+            empty(state.tree.sync_directory(Ino(ino.0)).map_err(Errno::from), reply);
+        });
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {

@@ -31,6 +31,15 @@ pub struct Slow {
     pub bytes_per_second: u64,
 }
 
+/// What of a disk does not return until it is healed. Reads go on: what matters is in memory, or on another part of the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hang {
+    /// Syncs.
+    Syncs,
+    /// Syncs and writes.
+    Writes,
+}
+
 /// What is wrong with a disk.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Ailments {
@@ -42,6 +51,8 @@ pub struct Ailments {
     pub room: Option<u64>,
     /// It is slow.
     pub slow: Option<Slow>,
+    /// It hangs. A process of which a thread waits for it can't even be killed.
+    pub hang: Option<Hang>,
 }
 
 /// What a disk was asked and what it refused.
@@ -348,6 +359,42 @@ mod tests {
         write("kept", b" again", true);
         disk.wipe().unwrap();
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn through_the_kernel_a_disk_that_hangs_returns_when_it_is_healed() {
+        let dir = TempDir::new().expect("a temporary directory can be made");
+        let Some(disk) = disk(&dir) else { return };
+        let path = disk.path().join("file");
+        std::fs::write(&path, b"before").unwrap();
+        for (hang, writes) in [(Hang::Syncs, true), (Hang::Writes, false)] {
+            disk.ail(|ailments| ailments.hang = Some(hang));
+            let (told, steps) = std::sync::mpsc::channel();
+            let of_thread = path.clone();
+            let writer = std::thread::spawn(move || {
+                let mut file = File::options().append(true).open(of_thread).unwrap();
+                told.send("opened").unwrap();
+                file.write_all(b", after").unwrap();
+                told.send("written").unwrap();
+                file.sync_data().unwrap();
+                told.send("synced").unwrap();
+            });
+            let next = |limit| steps.recv_timeout(limit).ok();
+            let (soon, long) = (Duration::from_millis(200), Duration::from_secs(20));
+            assert_eq!(next(long), Some("opened"));
+            if writes {
+                assert_eq!(next(long), Some("written"));
+            }
+            assert_eq!(next(soon), None, "{hang:?}");
+            assert!(std::fs::read(disk.path().join("file")).is_ok_and(|bytes| bytes.starts_with(b"before")));
+            disk.ail(|ailments| ailments.hang = None);
+            if !writes {
+                assert_eq!(next(long), Some("written"));
+            }
+            assert_eq!(next(long), Some("synced"));
+            writer.join().unwrap();
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"before, after, after");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Disks that refuse, fill up, slow down or rot.
+//! Disks that refuse, fill up, slow down, hang or rot.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::{Fallible, Fault, Field, Struck, Wound};
 use crate::cluster::Role;
-use crate::disk::{Loss, Slow};
+use crate::disk::{Hang, Loss, Slow};
 
 /// What ails a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +20,8 @@ pub enum Sickness {
     Full,
     /// It is slow.
     Slow,
+    /// Syncs, or syncs and writes, do not return.
+    Hangs,
 }
 
 /// See the module.
@@ -67,6 +69,15 @@ fn slow(field: &Field, node: u32, rng: &mut StdRng) -> String {
     format!("{} ms a sync, {} bytes/s", slow.sync.as_millis(), slow.bytes_per_second)
 }
 
+fn hangs(field: &Field, node: u32, rng: &mut StdRng) -> String {
+    let (hang, words) = match rng.random_bool(0.5) {
+        true => (Hang::Syncs, "syncs hang"),
+        false => (Hang::Writes, "writes and syncs hang"),
+    };
+    field.cluster.node(node).disk.ail(|ailments| ailments.hang = Some(hang));
+    words.to_owned()
+}
+
 impl Fault for Sick {
     fn strike(&mut self, field: &mut Field, rng: &mut StdRng) -> Fallible<Option<Struck>> {
         let Some(node) = field.claim(None, "disk", rng) else { return Ok(None) };
@@ -75,6 +86,7 @@ impl Fault for Sick {
             Sickness::Errors => errors(field, node, rng),
             Sickness::Full => full(field, node, rng),
             Sickness::Slow => slow(field, node, rng),
+            Sickness::Hangs => hangs(field, node, rng),
         };
         Ok(Some(Struck::new(vec![node], detail)))
     }

@@ -101,6 +101,10 @@ pub const KINDS: &[Kind] = &[
     lossy("disk-error", 5, (500, 5_000), || Box::new(disk::Sick::new(disk::Sickness::Errors))),
     lossy("disk-full", 3, (2_000, 8_000), || Box::new(disk::Sick::new(disk::Sickness::Full))),
     lossy("disk-slow", 5, (2_000, 10_000), || Box::new(disk::Sick::new(disk::Sickness::Slow))),
+    Kind {
+        on_demand: true,
+        ..lossy("disk-hang", 5, (2_000, 15_000), || Box::new(disk::Sick::new(disk::Sickness::Hangs)))
+    },
     kind("wipe-broker", 3, (10, 4_000), || Box::new(replace::WipeBroker::default())),
     kind("replace-controller", 2, (10, 3_000), || Box::new(replace::ReplaceController::default())),
     Kind { on_demand: true, ..lossy("bit-flip", 4, (10, 2_000), || Box::new(disk::BitFlip::default())) },
