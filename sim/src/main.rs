@@ -10,6 +10,7 @@ mod faults;
 mod host;
 mod invariants;
 mod load;
+mod log;
 mod machine;
 mod nemesis;
 mod net;
@@ -44,15 +45,9 @@ fn run_one(plan: run::Plan) -> ExitCode {
     if plan.trace {
         trace::print();
     }
-    if let Ok(filter) = std::env::var("VLTAVA_SIM_LOG") {
-        // On a thread of its own: the keys of this thread's hash maps are not to depend on whether there is a log.
-        let thread = std::thread::spawn(move || {
-            let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-            subscriber.with_timer(trace::Timer).with_writer(std::io::stderr).init();
-        });
-        if thread.join().is_err() {
-            return ExitCode::FAILURE;
-        }
+    // On a thread of its own: the keys of this thread's hash maps are not to depend on whether there is a log.
+    if std::thread::spawn(log::begin).join().is_err() {
+        return ExitCode::FAILURE;
     }
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::{clock, host};
+use crate::clock;
 
 static SUM: AtomicU64 = AtomicU64::new(0);
 static EVENTS: AtomicU64 = AtomicU64::new(0);
@@ -45,13 +45,4 @@ pub fn sum() -> u64 {
 /// How many there were.
 pub fn events() -> u64 {
     EVENTS.load(Ordering::Relaxed)
-}
-
-/// Puts simulated time and the machine before lines of the daemons' logs.
-pub struct Timer;
-
-impl tracing_subscriber::fmt::time::FormatTime for Timer {
-    fn format_time(&self, writer: &mut tracing_subscriber::fmt::format::Writer<'_>) -> fmt::Result {
-        write!(writer, "{:>9} {}", clock::now(), host::current())
-    }
 }

@@ -5,6 +5,7 @@ mod fuzz;
 mod instructions;
 mod layers;
 mod mutants;
+mod sim;
 mod tidy;
 
 use std::fs;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         "docs" => write_docs(&root),
         "crash" => vec![tool(&root, "sim", "vltava-crash")],
         "chaos" => vec![tool(&root, "release", "vltava-chaos")],
-        "sim" => vec![tool(&root, "sim", "vltava-sim")],
+        "sim" => vec![tool(&root, sim::profile(std::env::args().skip(2)), "vltava-sim")],
         "fuzz" => match fuzz::options(&std::env::args().skip(2).collect::<Vec<_>>()) {
             Ok(options) => fuzz::run(&root, &options),
             Err(problem) => vec![problem],

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use vltava_broker::shard::shared::Standing;
 use vltava_model::batch::{Batch, BatchHeader};
 use vltava_model::{LeaderEpoch, NodeId, Offset, TopicPartition};
-use vltava_storage::Storage;
+use vltava_storage::MemoryStorage;
 
 use super::{Trust, Verdict, Violation};
 use crate::machine::Machine;
@@ -81,7 +81,7 @@ fn gather(machine: &Machine, replicas: &mut BTreeMap<TopicPartition, Vec<Replica
             log_end: shared.log_end(),
             batches: Vec::new(),
         };
-        replica.read(&disk, of).map_err(|what| format!("I12: {of} on broker {}: {what}", replica.node))?;
+        replica.read(disk, of).map_err(|what| format!("I12: {of} on broker {}: {what}", replica.node))?;
         replicas.entry(of).or_default().push(replica);
     }
     Ok(())
@@ -89,17 +89,12 @@ fn gather(machine: &Machine, replicas: &mut BTreeMap<TopicPartition, Vec<Replica
 
 impl Replica {
     /// Reads the batches that the process knows of. What lies behind its log end it has not told anybody of.
-    fn read(&mut self, disk: &dyn Storage, of: TopicPartition) -> Result<(), Violation> {
+    fn read(&mut self, disk: &MemoryStorage, of: TopicPartition) -> Result<(), Violation> {
         let dir = PathBuf::from(programs::DATA).join(of.to_string());
-        let io = |error: std::io::Error| error.to_string();
-        let mut names = disk.list(&dir).map_err(io)?;
-        names.retain(|name| name.ends_with(".log"));
-        names.sort_unstable();
-        for name in names {
-            let file = disk.open(&dir.join(&name)).map_err(io)?;
-            let mut bytes = vec![0; file.len().map_err(io)? as usize];
-            let read = file.read_at(0, &mut bytes).map_err(io)?;
-            bytes.truncate(read);
+        let files = disk.files_in(&dir, |name| name.ends_with(".log"));
+        let mut files = files.map_err(|error| error.to_string())?;
+        files.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (name, bytes) in files {
             self.walk(Bytes::from(bytes)).map_err(|what| format!("{name}: {what}"))?;
         }
         Ok(())

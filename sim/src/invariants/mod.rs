@@ -17,8 +17,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vltava_broker::state::BrokerState;
+use vltava_controller::QuorumView;
 use vltava_metadata::{Delta, Image};
-use vltava_model::{NodeId, Offset, TopicPartition};
+use vltava_model::{BrokerEpoch, NodeId, Offset, TopicPartition};
 
 use crate::baton;
 use crate::host::HostId;
@@ -89,8 +90,38 @@ pub struct Watch {
     registrations: Registrations,
     topics: Topics,
     replicas: Replicas,
-    /// How often threads of a machine had run when it was looked at last.
-    activity: BTreeMap<HostId, u64>,
+    /// What each machine showed when it was looked at last, by its number.
+    last: Vec<Option<Glimpse>>,
+}
+
+/// What a process shows that tells whether anything that it shows has changed.
+#[derive(Clone, PartialEq, Debug)]
+struct Glimpse {
+    life: Life,
+    image: ImageId,
+    said: Said,
+}
+
+/// A state of the metadata, kept so that no other one can come to lie where it does.
+#[derive(Clone, Debug)]
+struct ImageId(Arc<Image>);
+
+impl PartialEq for ImageId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What a process says beside its metadata.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Said {
+    Controller(QuorumView),
+    /// How often its threads had run: partitions change on threads only.
+    Broker {
+        epoch: BrokerEpoch,
+        is_active: bool,
+        activity: u64,
+    },
 }
 
 impl Watch {
@@ -103,7 +134,7 @@ impl Watch {
             registrations: Registrations::default(),
             topics: Topics::default(),
             replicas: Replicas::new(shown),
-            activity: BTreeMap::new(),
+            last: Vec::new(),
         }
     }
 
@@ -115,12 +146,16 @@ impl Watch {
         let window = machine.window();
         let life = Life { host: machine.id, start: machine.starts };
         if let Some(controller) = &window.controller {
-            self.quorum.look(life, controller.directory_id(), controller.quorum())?;
-            let image = controller.published().image();
-            self.see_image(life, image, images::Source::Controller)?;
+            let (view, image) = (controller.quorum(), controller.published().image());
+            let glimpse = Glimpse { life, image: ImageId(image.clone()), said: Said::Controller(view) };
+            if self.is_news(&glimpse) {
+                self.quorum.look(life, controller.directory_id(), view)?;
+                self.see_image(life, image, images::Source::Controller)?;
+                self.keep(glimpse);
+            }
         }
         if let Some(broker) = &window.broker {
-            self.look_at_broker(life, broker, Trust::of(machine))?;
+            self.look_at_broker(life, broker, machine)?;
         }
         Ok(())
     }
@@ -165,17 +200,36 @@ impl Watch {
         self.replicas.forget_disk(node);
     }
 
-    fn look_at_broker(&mut self, life: Life, broker: &BrokerState, trust: Trust) -> Verdict {
-        let image = broker.image();
+    fn look_at_broker(&mut self, life: Life, broker: &BrokerState, machine: &Machine) -> Verdict {
+        let (image, activity) = (broker.image(), baton::resumed(life.host));
+        let said = Said::Broker { epoch: broker.broker_epoch(), is_active: broker.is_active(), activity };
+        let glimpse = Glimpse { life, image: ImageId(image.clone()), said };
+        if !self.is_news(&glimpse) {
+            return Ok(());
+        }
         self.registrations.look(life, broker, &image)?;
         self.see_image(life, image, images::Source::Broker)?;
-        // Partitions change on threads only.
-        let activity = baton::resumed(life.host);
-        if self.activity.insert(life.host, activity) == Some(activity) {
+        if self.keep(glimpse) == Some(activity) {
             return Ok(());
         }
         self.topics.look(broker)?;
-        self.replicas.look((life, trust), broker, self.images.newest(), &mut self.partitions)
+        self.replicas.look((life, Trust::of(machine)), broker, self.images.newest(), &mut self.partitions)
+    }
+
+    fn is_news(&self, glimpse: &Glimpse) -> bool {
+        self.last.get(glimpse.life.host.0 as usize).and_then(Option::as_ref) != Some(glimpse)
+    }
+
+    /// Keeps what was seen; gives back how often the machine's threads had run when a broker on it was looked at before.
+    fn keep(&mut self, glimpse: Glimpse) -> Option<u64> {
+        let place = glimpse.life.host.0 as usize;
+        if self.last.len() <= place {
+            self.last.resize(place + 1, None);
+        }
+        match self.last[place].replace(glimpse)?.said {
+            Said::Broker { activity, .. } => Some(activity),
+            Said::Controller(_) => None,
+        }
     }
 
     fn see_image(&mut self, life: Life, image: Arc<Image>, source: images::Source) -> Verdict {

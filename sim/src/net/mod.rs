@@ -47,10 +47,14 @@ struct Net {
     conns: BTreeMap<ConnId, Conn>,
     last_conn: ConnId,
     last_event: u64,
-    inboxes: BTreeMap<HostId, BTreeMap<(Millis, u64), Event>>,
+    /// What is under way to each machine, by its number.
+    inboxes: Vec<Inbox>,
     listeners: BTreeMap<(HostId, u16), Backlog>,
     stuck: Stuck,
 }
+
+/// What is under way to a machine, by when it is due and the order in which it was sent.
+type Inbox = BTreeMap<(Millis, u64), Event>;
 
 /// Connections that wait to be accepted.
 #[derive(Default)]
@@ -164,7 +168,7 @@ pub fn create(seed: u64, habits: Habits) {
         conns: BTreeMap::new(),
         last_conn: 0,
         last_event: 0,
-        inboxes: BTreeMap::new(),
+        inboxes: Vec::new(),
         listeners: BTreeMap::new(),
         stuck: Stuck::default(),
     };
@@ -177,7 +181,7 @@ fn net() -> MutexGuard<'static, Net> {
 
 /// When something is due for a machine.
 pub fn next_delivery(host: HostId) -> Option<Millis> {
-    net().inboxes.get(&host)?.first_key_value().map(|((due, _), _)| *due)
+    net().inboxes.get(host.0 as usize)?.first_key_value().map(|((due, _), _)| *due)
 }
 
 /// Hands a machine all that is due for it by `now`.
@@ -263,14 +267,22 @@ pub fn leave(host: HostId, farewell: Farewell) {
             net.tidy(id);
         }
         if farewell != Farewell::Told {
-            net.inboxes.remove(&host);
+            net.inbox(host).clear();
         }
     }
 }
 
 impl Net {
+    fn inbox(&mut self, host: HostId) -> &mut Inbox {
+        let place = host.0 as usize;
+        if self.inboxes.len() <= place {
+            self.inboxes.resize_with(place + 1, Inbox::new);
+        }
+        &mut self.inboxes[place]
+    }
+
     fn take_due(&mut self, host: HostId, now: Millis) -> Option<Event> {
-        let first = self.inboxes.get_mut(&host)?.first_entry()?;
+        let first = self.inbox(host).first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
 
@@ -315,7 +327,8 @@ impl Net {
         let sender = &mut conn.ends[1 - event.side];
         sender.last_due = sender.last_due.max(clock::now() + delay);
         self.last_event += 1;
-        self.inboxes.entry(to).or_default().insert((sender.last_due, self.last_event), event);
+        let place = (sender.last_due, self.last_event);
+        self.inbox(to).insert(place, event);
     }
 
     /// Lets an event happen; gives back whom to wake.
@@ -403,7 +416,7 @@ impl Net {
     }
 
     fn forget_events(&mut self, id: ConnId) {
-        for inbox in self.inboxes.values_mut() {
+        for inbox in &mut self.inboxes {
             inbox.retain(|_, event| event.conn != id);
         }
         for link in self.links.values_mut() {

@@ -3,6 +3,7 @@
 //! Every change is an [`Operation`] on inodes, so that a recorded run can be repeated up to any point. Knows no
 //! faults, no threads and no paths beyond resolving them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
@@ -100,6 +101,8 @@ impl Change<Vec<u8>> for FileChange {
                 }
                 content[start..end].copy_from_slice(bytes);
             }
+            // Zeroes of fresh memory need not be written.
+            Self::SetLen(len) if content.is_empty() => *content = vec![0; *len as usize],
             Self::SetLen(len) => content.resize(*len as usize, 0),
         }
     }
@@ -123,9 +126,9 @@ impl Change<BTreeMap<String, InodeId>> for NameChange {
 }
 
 /// The names that a path goes through; `/` and `.` do not count.
-pub(super) fn names(path: &Path) -> impl Iterator<Item = String> + '_ {
+pub(super) fn names(path: &Path) -> impl Iterator<Item = Cow<'_, str>> {
     path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+        Component::Normal(name) => Some(name.to_string_lossy()),
         _ => None,
     })
 }
@@ -203,7 +206,7 @@ impl Disk {
 
     /// The directory that holds `path`'s last name, which need not exist.
     pub fn resolve_parent(&self, path: &Path) -> io::Result<(InodeId, String)> {
-        let name = names(path).last().ok_or(ErrorKind::InvalidInput)?;
+        let name = names(path).last().ok_or(ErrorKind::InvalidInput)?.into_owned();
         let dir = self.resolve(path.parent().unwrap_or(Path::new("")))?;
         match self.inodes[dir] {
             Inode::Dir(_) => Ok((dir, name)),
@@ -266,6 +269,14 @@ impl Disk {
     pub fn files(&self, dir: InodeId, at: &Path) -> Vec<(PathBuf, InodeId)> {
         let Inode::Dir(names) = &self.inodes[dir] else { return vec![(at.to_owned(), dir)] };
         names.current.iter().flat_map(|(name, child)| self.files(*child, &at.join(name))).collect()
+    }
+
+    /// The bytes of a file that a reader sees.
+    pub fn current(&self, inode: InodeId) -> &[u8] {
+        match &self.inodes[inode] {
+            Inode::File(file) => &file.current,
+            Inode::Dir(_) => &[],
+        }
     }
 
     /// The bytes of a file that a power cut would leave.
