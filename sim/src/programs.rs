@@ -12,8 +12,10 @@ use vltava_broker::{AdvertisedEndpoint, Broker, BrokerOptions, HandOver};
 use vltava_controller::{ConfiguredVoter, Controller, ControllerOptions, ControllerSettings, Listen};
 use vltava_model::NodeId;
 use vltava_storage::FilePool;
+use vltava_threads::simulator;
 use vltava_transport::Listener;
 
+use crate::baton;
 use crate::host::{self, HostId, Program};
 use crate::machine::{Machine, Role, Window};
 use crate::net::SimListener;
@@ -131,17 +133,29 @@ fn controller(machine: &Machine, node: u32, window: Arc<Mutex<Window>>, stop: Ar
 /// So many files of its logs a broker has open at once.
 const OPEN_FILES: usize = 8;
 
+/// Lets others of the process go on for a while, who sync a file that the caller wants to sync.
+fn wait_for_others(pause: Duration) {
+    let Some(simulator) = simulator() else { return };
+    if baton::is_thread() {
+        simulator.park(&|| false, Some(pause));
+        return;
+    }
+    // No time can pass in a runtime's own work.
+    let host = host::current();
+    let before = baton::resumed(host);
+    simulator.park(&|| baton::resumed(host) != before, None);
+}
+
 fn broker(machine: &Machine, node: u32, window: Arc<Mutex<Window>>, stop: Arc<Notify>) -> Program {
     let (host, storage) = (machine.id, Arc::new(machine.disk.clone()));
     Box::pin(async move {
         let listener = Listener::Other(Box::new(SimListener::bind(BROKER_PORT)));
-        let never: fn(Duration) = |_| unreachable!("a simulated process has as many descriptors as it wants");
         let options = BrokerOptions {
             node_id: NodeId::new(node),
             cluster_id: None,
             rack: None,
             // So few that files are closed and opened again all the time.
-            files: FilePool::new(storage, OPEN_FILES, never),
+            files: FilePool::new(storage, OPEN_FILES, wait_for_others),
             connections_max: 10_000,
             log_dirs: vec![PathBuf::from(DATA)],
             advertised: vec![AdvertisedEndpoint {
