@@ -11,22 +11,25 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use vltava_commitlog::directory::{DirectoryError, LastEnd, LogDirectory};
 use vltava_commitlog::durability::{
-    EntryBody, Journal, JournalEntry, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions,
-    RecoverError, RecoveredBody, RecoveredFrame, SubmitError,
+    Journal, JournalError, JournalMetricsSnapshot, JournalObserver, JournalOptions, RecoverError,
+    RecoveredBody, RecoveredFrame,
 };
 use vltava_commitlog::log::{
-    Log, LogConfig, LogPlace, NewerFormat, RecoveryError, RecoveryInput, Scan, TailBudget, keep_frames,
+    Log, LogConfig, LogPlace, NewerFormat, RecoveryError, RecoveryInput, Scan, TailBudget,
 };
-use vltava_metadata::Image;
 use vltava_model::seeded::{SeededBug, seeded};
-use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, NodeId, Offset, TopicPartition};
+use vltava_model::{BrokerEpoch, ClusterId, DirectoryId, NodeId, Offset, TopicPartition};
 use vltava_storage::{FilePool, FilePoolMetrics, Storage};
-use vltava_threads::{Bell, lock, queue};
+use vltava_threads::lock;
 
+mod damaged;
+mod deleted;
 mod opened;
 mod placed;
 mod points;
 
+pub use damaged::BeginAnewError;
+use damaged::give_up_journal;
 pub use opened::Journaling;
 use placed::Placed;
 use points::{Points, Source};
@@ -76,17 +79,6 @@ impl From<RecoveryError> for OpenLogError {
             RecoveryError::Io(error) => Self::Io(error),
         }
     }
-}
-
-/// Why a damaged replica was not deleted. Nothing is lost by that: it may be tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum BeginAnewError {
-    /// The journal takes nothing now, or has failed.
-    #[error("the journal is not to be had")]
-    Journal,
-    /// The disk refused.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 /// What the journal learned is on stable storage in the segments, until the owner of the log takes it.
@@ -388,23 +380,6 @@ impl Directories {
         Ok(log)
     }
 
-    /// A log that was deleted is there again: a replay must not delete what it gets from now on, all of which the journal may
-    /// never see. Not waited for: before the replay is done the journal may have no room.
-    fn tell_journal_of_beginning(
-        &self,
-        partition: TopicPartition,
-        id: DirectoryId,
-        start: Offset,
-    ) -> std::io::Result<()> {
-        let journal =
-            self.journal(id).ok_or_else(|| std::io::Error::other("the journal is not to be had"))?;
-        let body = EntryBody::StartOffset { to: start };
-        let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body };
-        // A failure takes the directory offline by itself.
-        let told = journal.submit(vec![entry], Box::new(|_| ()));
-        told.map_err(|refused| std::io::Error::other(refused.error))
-    }
-
     /// A log that a crash left in the midst of its deletion is empty, and its recovery point on disk still that of before:
     /// once it grows again, the next start would miss what that claims. And one that has nothing to sync never says how far it
     /// is: where the points were lost, nobody would ever know all of them again.
@@ -423,83 +398,6 @@ impl Directories {
             return Ok(());
         }
         points.write(&*directory.storage, &directory.path)
-    }
-
-    /// Keeps what the journal has of a replica that can't be opened, for when it can: the journal forgets it. Where that can't be
-    /// kept, the recovery point says that it has to be there, so that its absence will be noticed.
-    fn keep_frames(
-        &self,
-        id: DirectoryId,
-        partition: TopicPartition,
-        frames: &[RecoveredFrame],
-    ) -> std::io::Result<()> {
-        use std::io::ErrorKind::{InvalidData, OutOfMemory, StorageFull};
-        if frames.is_empty() {
-            return Ok(());
-        }
-        let directory = self.get(id);
-        let dir = lock(&directory.handle).partition_path(partition);
-        match keep_frames(&*directory.storage, &dir, frames) {
-            Err(error) if matches!(error.kind(), InvalidData | OutOfMemory | StorageFull) => {
-                tracing::warn!(%partition, %error, "cannot keep what the journal has of a damaged replica");
-                let known = lock(&directory.points).known.get(&partition).copied();
-                let end = end_of(frames).filter(|end| Some(*end) > known);
-                self.save_points(&end.map(|end| (id, partition, end)).into_iter().collect::<Vec<_>>());
-                Ok(())
-            }
-            kept => kept,
-        }
-    }
-
-    /// What a partition was marked with as damaged, if it was.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn damage_mark(&self, id: DirectoryId, partition: TopicPartition) -> std::io::Result<Option<String>> {
-        lock(&self.get(id).handle).damage_of(partition)
-    }
-
-    /// Where that mark is.
-    pub fn damage_mark_path(&self, id: DirectoryId, partition: TopicPartition) -> PathBuf {
-        lock(&self.get(id).handle).damage_mark(partition)
-    }
-
-    /// Marks a partition as damaged, durably.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn mark_damaged(
-        &self,
-        id: DirectoryId,
-        partition: TopicPartition,
-        what: &str,
-    ) -> std::io::Result<()> {
-        lock(&self.get(id).handle).mark_damaged(partition, what)
-    }
-
-    /// Deletes a damaged replica with all that the journal and the recovery points say of it, durably, so that it can be
-    /// opened empty. Nothing of it may be under way.
-    ///
-    /// # Errors
-    /// [`BeginAnewError`].
-    pub fn begin_anew(&self, id: DirectoryId, partition: TopicPartition) -> Result<(), BeginAnewError> {
-        let journal = self.journal(id).ok_or(BeginAnewError::Journal)?;
-        tell_of_deletion(&journal, partition).map_err(|_| BeginAnewError::Journal)?;
-        lock(&self.frames).remove(&partition);
-        self.forget_synced(partition);
-        let directory = self.get(id);
-        lock(&directory.handle).delete_partition(partition)?;
-        // A claim about the log that is gone would make the next start miss what it was about.
-        let mut points = lock(&directory.points);
-        if let Some(claim) = points.known.remove(&partition)
-            && let Err(error) = points.write(&*directory.storage, &directory.path)
-        {
-            // The file still makes it.
-            points.known.insert(partition, claim);
-            return Err(error.into());
-        }
-        drop(points);
-        Ok(self.tell_journal_of_beginning(partition, id, Offset::ZERO)?)
     }
 
     fn get(&self, id: DirectoryId) -> &Directory {
@@ -585,80 +483,6 @@ impl Directories {
         durable
     }
 
-    /// Deletes partitions' directories. The journal was told.
-    pub fn delete(&self, partitions: &[TopicPartition]) {
-        let mut doomed: BTreeMap<DirectoryId, Vec<TopicPartition>> = BTreeMap::new();
-        for partition in partitions {
-            if let Some(id) = lock(&self.placed).remove(*partition) {
-                doomed.entry(id).or_default().push(*partition);
-            }
-        }
-        for (id, partitions) in doomed {
-            self.forget_claims(id, &partitions);
-            for partition in partitions {
-                let deleted = lock(&self.get(id).handle).delete_partition(partition);
-                if let Err(error) = deleted {
-                    tracing::error!(%partition, %error, "cannot delete a partition's directory");
-                    self.fail(id, &error.to_string());
-                }
-            }
-        }
-    }
-
-    /// Makes the recovery points say nothing of partitions any more, durably: what they claim of one that is deleted would be
-    /// missed in a replica that is placed here later, which is empty.
-    fn forget_claims(&self, id: DirectoryId, partitions: &[TopicPartition]) {
-        let directory = self.get(id);
-        let mut points = lock(&directory.points);
-        let claims = partitions.iter().filter(|partition| points.known.remove(partition).is_some()).count();
-        if claims == 0 || points.source == Source::Lost {
-            return;
-        }
-        if let Err(error) = points.write(&*directory.storage, &directory.path) {
-            tracing::warn!(directory = %directory.path.display(), %error, "cannot forget recovery points: if such a replica comes back now, it counts as damaged");
-        }
-    }
-
-    /// Deletes what lies here but is not this broker's (any more) by the metadata that it has caught up with.
-    pub async fn remove_strays(self: &Arc<Self>, image: &Image, node: NodeId) {
-        let is_stray = |partition: &TopicPartition| {
-            !image.partition(*partition).is_some_and(|known| known.has_replica(node))
-        };
-        let strays: Vec<_> = lock(&self.placed).iter().filter(|(partition, _)| is_stray(partition)).collect();
-        // Claims that outlived their partitions.
-        let claims = |directory: &Directory| -> Vec<_> {
-            lock(&directory.points).known.keys().copied().filter(is_stray).collect()
-        };
-        let claims: Vec<_> = self.all.iter().map(|(id, directory)| (*id, claims(directory))).collect();
-        if strays.is_empty() && claims.iter().all(|(_, claims)| claims.is_empty()) {
-            return;
-        }
-        tracing::info!(
-            partitions = strays.len(),
-            "deleting partitions that were deleted or moved while this broker was away"
-        );
-        let this = self.clone();
-        let deleting = vltava_threads::offload_waiting(move || {
-            for (partition, id) in &strays {
-                this.tell_journal_of_deletion(*partition, *id);
-            }
-            claims.iter().for_each(|(id, claims)| this.forget_claims(*id, claims));
-            this.delete(&strays.iter().map(|(partition, _)| *partition).collect::<Vec<_>>());
-        });
-        if let Err(error) = deleting.await {
-            std::panic::resume_unwind(error.into_panic());
-        }
-    }
-
-    /// A replay must not bring a deleted partition back.
-    pub fn tell_journal_of_deletion(&self, partition: TopicPartition, id: DirectoryId) {
-        let Some(journal) = self.journal(id) else { return };
-        // A failed journal takes its directory offline by itself.
-        if let Err(error) = tell_of_deletion(&journal, partition) {
-            tracing::warn!(%partition, %error, "the journal was not told of a deletion");
-        }
-    }
-
     /// All recovered frames were applied, and synced or left to the journal ([`Self::secure`]).
     pub fn replay_done(&self) {
         lock(&self.frames).clear();
@@ -702,57 +526,6 @@ impl Directories {
             }
         }
     }
-}
-
-/// What a journal that can't be read held is not known: no log in its directory can be trusted to have everything. The marks
-/// come first, so that a crash can't make such a log look whole.
-fn give_up_journal(handle: &LogDirectory, error: &RecoverError) -> std::io::Result<()> {
-    let partitions = handle.partitions()?;
-    tracing::error!(directory = %handle.path().display(), %error, partitions = partitions.len(), "the journal is damaged: what only it held is missing in the directory's replicas, which count as damaged");
-    for partition in partitions {
-        handle
-            .mark_damaged(partition, &format!("it may lack records that only the journal held: {error}"))?;
-    }
-    handle.set_journal_aside()
-}
-
-/// Why a journal does not say of a partition that it is deleted.
-#[derive(Debug, thiserror::Error)]
-enum Untold {
-    /// It takes nothing now.
-    #[error(transparent)]
-    Refused(#[from] SubmitError),
-    /// It took it, and failed.
-    #[error("the journal has failed")]
-    Failed,
-}
-
-/// Tells a journal that a partition is deleted, and waits until that is durable.
-fn tell_of_deletion(journal: &Journal, partition: TopicPartition) -> Result<(), Untold> {
-    let entry = JournalEntry { partition, leader_epoch: LeaderEpoch::ZERO, body: EntryBody::Delete };
-    let (done, finished) = queue::bounded(&Bell::new(), 1);
-    let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
-    told.map_err(|refused| refused.error)?;
-    match finished.recv() {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Untold::Failed),
-    }
-}
-
-/// Up to where a log reaches by what the journal holds of it.
-fn end_of(frames: &[RecoveredFrame]) -> Option<Offset> {
-    let mut reached = None;
-    for frame in frames {
-        reached = match frame.body {
-            RecoveredBody::Append { end_offset, .. } | RecoveredBody::Synced { end_offset } => {
-                Some(end_offset)
-            }
-            RecoveredBody::Truncate { to } => reached.map(|end: Offset| end.min(to)),
-            RecoveredBody::StartOffset { .. } => reached,
-            RecoveredBody::Delete | RecoveredBody::Empty => None,
-        };
-    }
-    reached
 }
 
 #[cfg(test)]

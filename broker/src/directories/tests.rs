@@ -6,9 +6,11 @@ use std::path::Path;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use vltava_commitlog::durability::{EntryBody, JournalEntry};
 use vltava_model::batch::{Batch, BatchBuilder, Compression};
-use vltava_model::{PartitionIndex, TopicId};
+use vltava_model::{LeaderEpoch, PartitionIndex, TopicId};
 use vltava_storage::{CrashMode, MemoryStorage};
+use vltava_threads::{Bell, queue};
 
 use super::*;
 
