@@ -77,15 +77,17 @@ impl Subscription {
         self.sent_watermark < self.next || self.is_stale()
     }
 
-    /// What the follower is told of the watermarks now.
-    fn take_watermark(&mut self, slot: u32) -> Watermark {
-        self.sent_watermark = self.shared.high_watermark();
-        self.sent_log_start = self.shared.log_start();
-        Watermark {
-            slot,
-            high_watermark: self.sent_watermark.get(),
-            log_start_offset: self.sent_log_start.get(),
+    /// What the follower is told of the watermarks now; `None` when this broker does not lead in that epoch any more: it may
+    /// follow by now, and then its watermarks are of another log than the one that it sent (I7).
+    fn take_watermark(&mut self, slot: u32) -> Option<Watermark> {
+        let (high_watermark, log_start) = (self.shared.high_watermark(), self.shared.log_start());
+        // Only now: a shard stops leading before it shows what comes after.
+        if self.shared.leader_epoch() != Some(self.epoch) {
+            return None;
         }
+        self.sent_watermark = high_watermark;
+        self.sent_log_start = log_start;
+        Some(Watermark { slot, high_watermark: high_watermark.get(), log_start_offset: log_start.get() })
     }
 }
 
@@ -486,10 +488,12 @@ impl Sender {
     /// Puts batches up to `end` into the message, each piece as it lies in memory.
     fn ship(&mut self, slot: u32, pieces: Vec<Bytes>, end: Offset, message: &mut LeaderMessage) {
         let Some(subscription) = self.slots.get_mut(&slot) else { return };
-        if subscription.shared.leader_epoch() != Some(subscription.epoch) {
+        // Also the batches were read before this is asked.
+        let Some(watermark) = subscription.take_watermark(slot) else {
             self.drop_slot(slot, message);
             return;
-        }
+        };
+        let Watermark { high_watermark, log_start_offset, .. } = watermark;
         let spent = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let _ = self
             .credit
@@ -497,7 +501,6 @@ impl Sender {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credit| Some(credit.saturating_sub(spent)));
         subscription.next = end;
         subscription.shipped = Instant::now();
-        let Watermark { high_watermark, log_start_offset, .. } = subscription.take_watermark(slot);
         self.unsettled.insert(slot);
         self.look_again = WATERMARK_DELAY;
         message.data.extend(pieces.into_iter().map(|batches| ReplicaData {
@@ -520,17 +523,21 @@ impl Sender {
     /// Tells what moved of partitions that got no data lately, and keeps those of which more is to be told.
     fn flush_watermarks(&mut self, message: &mut LeaderMessage) {
         let now = Instant::now();
-        let (slots, told) = (&mut self.slots, message.watermarks.len());
+        let (slots, told, mut ended) = (&mut self.slots, message.watermarks.len(), Vec::new());
         self.unsettled.retain(|slot| {
             let Some(subscription) = slots.get_mut(slot) else { return false };
             if now < subscription.shipped + WATERMARK_DELAY {
                 return true;
             }
             if subscription.is_stale() {
-                message.watermarks.push(subscription.take_watermark(*slot));
+                match subscription.take_watermark(*slot) {
+                    Some(watermark) => message.watermarks.push(watermark),
+                    None => ended.push(*slot),
+                }
             }
             subscription.awaits_watermark()
         });
+        ended.into_iter().for_each(|slot| self.drop_slot(slot, message));
         self.look_again = match message.watermarks.len() > told {
             true => WATERMARK_DELAY,
             false => (2 * self.look_again).min(WATERMARK_DELAY_MAX),

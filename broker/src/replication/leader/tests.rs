@@ -39,8 +39,16 @@ async fn next(responses: &mut mpsc::Receiver<Result<LeaderMessage, Status>>) -> 
     message.map(|message| message.expect("the stream is in order"))
 }
 
-#[tokio::test]
-async fn a_watermark_is_told_without_more_data_and_without_a_wake() {
+/// A stream to a follower of that partition, in slot 3, which has everything but the watermark.
+struct Streamed {
+    log: Log,
+    shared: Arc<PartitionShared>,
+    responses: mpsc::Receiver<Result<LeaderMessage, Status>>,
+    joins: mpsc::Sender<ToSender>,
+    sending: JoinHandle<()>,
+}
+
+async fn streamed() -> Streamed {
     let (log, shared) = led();
     let (out, mut responses) = mpsc::channel(OUT_QUEUE);
     let (joins, joined) = mpsc::channel(JOIN_QUEUE);
@@ -61,7 +69,12 @@ async fn a_watermark_is_told_without_more_data_and_without_a_wake() {
     wake.mark(3);
     let data = next(&mut responses).await.unwrap();
     assert_eq!((data.data.len(), data.data[0].slot, data.data[0].high_watermark), (1, 3, 0));
+    Streamed { log, shared, responses, joins, sending }
+}
 
+#[tokio::test]
+async fn a_watermark_is_told_without_more_data_and_without_a_wake() {
+    let Streamed { log, shared, mut responses, joins, sending } = streamed().await;
     // As a shard shows it, which does not wake the stream for a watermark.
     shared.set_offsets(Offset::ZERO, log.log_end(), log.log_end());
     let told = next(&mut responses).await.unwrap();
@@ -71,5 +84,23 @@ async fn a_watermark_is_told_without_more_data_and_without_a_wake() {
 
     drop(joins);
     assert!(next(&mut responses).await.is_none(), "it is told once");
+    sending.await.unwrap();
+}
+
+/// Else a follower that has not heard of the next leader takes it for committed what it alone has.
+#[tokio::test]
+async fn a_watermark_from_after_this_broker_led_is_not_told() {
+    let Streamed { log, shared, mut responses, joins, sending } = streamed().await;
+    shared.set_standing(Standing::Offline);
+    shared.set_offsets(Offset::ZERO, log.log_end(), log.log_end());
+    let told = next(&mut responses).await.unwrap();
+    assert!(told.data.is_empty() && told.watermarks.is_empty(), "{told:?}");
+    let [FollowReply { slot: 3, outcome: Some(follow_reply::Outcome::Error(detail)) }] = &told.replies[..]
+    else {
+        panic!("the subscription is not ended: {told:?}");
+    };
+    assert_eq!(status::code_of(detail), ErrorCode::NotLeaderOrFollower);
+    drop(joins);
+    assert!(next(&mut responses).await.is_none());
     sending.await.unwrap();
 }
