@@ -34,7 +34,7 @@ use crate::shard::handle::ShardHandle;
 use crate::shard::worker::Worker;
 use crate::state::BrokerState;
 
-/// How often recovery points are saved and relaxed logs synced.
+/// How often recovery points are saved, relaxed logs synced, and logs asked for the memory that they keep while idle.
 const MAINTAIN: Duration = Duration::from_secs(5);
 
 /// How long requests under way get to finish at the end.

@@ -2,6 +2,7 @@
 //!
 //! Commands talk to a cluster through `vltava-client` alone; only `server` and `dev` know what a node consists of.
 
+mod allocator;
 mod args;
 mod brokers;
 mod client;
@@ -26,9 +27,6 @@ use clap::Parser;
 
 use crate::args::{Cli, Command};
 use crate::exit::{CliError, CliResult};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

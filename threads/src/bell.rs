@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::rest::Rest;
 use crate::simulator::{Woken, simulator};
 
 /// Wakes the thread that waits for it. Clones are the same bell.
@@ -48,6 +49,7 @@ impl Bell {
             return simulator.park(&ready, limit) == Woken::Ready;
         }
         let deadline = limit.map(|limit| Instant::now() + limit);
+        let mut rest = Rest::default();
         loop {
             *self.sleeper() = Some(thread::current());
             self.shared.asleep.store(true, Ordering::SeqCst);
@@ -58,9 +60,9 @@ impl Bell {
                 self.shared.asleep.store(false, Ordering::SeqCst);
                 return is_ready;
             }
-            match left {
+            match rest.nap(left) {
                 None => thread::park(),
-                Some(left) => thread::park_timeout(left),
+                Some(nap) => thread::park_timeout(nap),
             }
         }
     }

@@ -21,6 +21,7 @@ mod lock;
 #[cfg(feature = "runtime")]
 mod offload;
 pub mod queue;
+mod rest;
 mod simulator;
 mod thread;
 
@@ -29,5 +30,6 @@ pub use changed::Changed;
 pub use lock::lock;
 #[cfg(feature = "runtime")]
 pub use offload::{offload, offload_waiting};
+pub use rest::{at_rest, rest};
 pub use simulator::{Simulator, Woken, install, simulator};
 pub use thread::{JoinHandle, Panicked, spawn};

@@ -32,6 +32,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "commitlog",
             "storage",
             "raft-store",
+            "threads",
             "proto",
             "model",
         ],

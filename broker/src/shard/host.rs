@@ -97,6 +97,8 @@ pub struct Host {
     flush: Flush,
     /// Groups that hold something of this partition and are not durable yet, the one being gathered among them.
     in_flight: u32,
+    /// Where the log ended when it was last looked whether it is idle.
+    idle_end: Option<Offset>,
     /// Since when nothing is appended, because there was no room on the disk, or no descriptor.
     hindered: Option<Time>,
     deletions: Vec<Deletion>,
@@ -124,6 +126,7 @@ impl Host {
             following: None,
             flush: Flush::Idle { records: 0 },
             in_flight: 0,
+            idle_end: None,
             hindered: None,
             deletions: Vec::new(),
             follower_starts: BTreeMap::new(),
@@ -514,6 +517,14 @@ impl Host {
     pub fn flush_old(&mut self, turn: &mut Turn<'_>) {
         if let Flush::Idle { records: 1.. } = self.flush {
             self.begin_flush(turn);
+        }
+    }
+
+    /// Gives back the memory of a log that got nothing since this was called last.
+    pub fn give_back_idle(&mut self) {
+        let end = self.log.log_end();
+        if self.idle_end.replace(end) == Some(end) {
+            self.log.trim_tail();
         }
     }
 

@@ -574,7 +574,10 @@ impl Worker {
         }
         let all: Vec<_> = self.hosts.keys().copied().collect();
         for partition in all {
-            self.with(partition, Host::flush_old);
+            self.with(partition, |host, turn| {
+                host.flush_old(turn);
+                host.give_back_idle();
+            });
             if retention {
                 self.with(partition, |host, turn| host.retain(turn, now_ms));
             }

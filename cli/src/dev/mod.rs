@@ -12,6 +12,7 @@ use vltava_node::limits::Descriptors;
 use vltava_node::shutdown::Shutdown;
 use vltava_node::{limits, telemetry};
 
+use crate::allocator;
 use crate::exit::{CliError, CliResult};
 use crate::output::{self, Rows};
 use crate::server::{self, LogFormat, NodeHandle, run_node};
@@ -58,6 +59,7 @@ pub fn run(args: DevArgs) -> CliResult {
     layout::claim(&args.data_dir, shape)?;
     let configs = layout::configs(&args.data_dir, shape).map_err(CliError::failed)?;
     limits::refuse_huge_pages();
+    allocator::give_back_free_pages().map_err(server::no_thread)?;
     let descriptors = Descriptors::share(limits::raise_open_files(), configs.len());
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = server::runtime(processors.max(2))?;

@@ -4,6 +4,7 @@ mod figures;
 mod node;
 mod options;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use vltava_node::shutdown::Shutdown;
 use vltava_node::{limits, notify, telemetry};
 
 pub use self::node::{NodeHandle, run_node};
+use crate::allocator;
 use crate::exit::{CliError, CliResult};
 use crate::{output, text};
 
@@ -81,6 +83,7 @@ pub fn run(args: ServerArgs) -> CliResult {
     }
     telemetry::init(args.log_format.into(), "info").map_err(CliError::usage)?;
     limits::refuse_huge_pages();
+    allocator::give_back_free_pages().map_err(no_thread)?;
     let descriptors = Descriptors::share(limits::raise_open_files(), 1);
     let runtime = runtime(config.limits.network_threads)?;
     let result = runtime.block_on(serve(config, descriptors));
@@ -93,9 +96,15 @@ pub fn runtime(threads: usize) -> CliResult<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("vltava-net")
+        .on_thread_park(vltava_threads::rest)
         .enable_all()
         .build()
-        .map_err(|error| CliError::failed(format!("threads cannot be started: {error}")))
+        .map_err(no_thread)
+}
+
+/// There is no room for another thread.
+pub fn no_thread(error: io::Error) -> CliError {
+    CliError::failed(format!("threads cannot be started: {error}"))
 }
 
 async fn serve(config: Config, descriptors: Descriptors) -> CliResult {
