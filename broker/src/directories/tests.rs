@@ -75,6 +75,13 @@ fn survivor(storage: &MemoryStorage, seed: u64, mode: CrashMode) -> MemoryStorag
     storage.survivor(&mut StdRng::seed_from_u64(seed), mode)
 }
 
+impl Directories {
+    /// What the newest batches of all partitions may still take.
+    pub(crate) fn tail_bytes_left(&self) -> usize {
+        self.tails.left()
+    }
+}
+
 #[test]
 fn a_crash_at_any_point_of_beginning_anew_leaves_nothing_of_the_old_log() {
     let storage = MemoryStorage::recording();

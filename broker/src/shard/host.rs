@@ -189,6 +189,11 @@ impl Host {
             || self.machine.next_tick().is_some_and(|due| due <= now)
     }
 
+    /// When its machine wants a tick even if nothing happens.
+    pub fn next_tick(&self) -> Option<Time> {
+        self.machine.next_tick()
+    }
+
     fn leads(&self) -> bool {
         matches!(self.machine.standing(), Role::Leading { .. })
     }

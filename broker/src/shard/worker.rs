@@ -28,6 +28,9 @@ use crate::wake::WakeSet;
 /// How often machines that want it are told that time has passed.
 const TICK: Duration = Duration::from_millis(200);
 
+/// How long at most nobody looks whether one wants it, while nothing happens and none says that it will: an idle node sleeps.
+const TICK_CALM: Duration = Duration::from_secs(5);
+
 /// Recovery points moved at once at most for which a file has to be synced: after a start, or when many leaders changed, that
 /// is all of them, and clients wait meanwhile.
 const DEAR_MAX: usize = 100;
@@ -298,6 +301,7 @@ impl Worker {
             if blocked { OFFER_AGAIN } else { self.next_tick.saturating_duration_since(Instant::now()) };
         let (completions, commands) = (&self.tools.completions, &self.commands);
         self.bell.wait(|| completions.is_ready() || (!blocked && commands.is_ready()), Some(wait));
+        let mut calm = true;
         for _ in 0..TURN_MAX {
             let mut idle = true;
             while let Some(completion) = self.next_completion() {
@@ -319,14 +323,18 @@ impl Worker {
             if idle {
                 break;
             }
+            calm = false;
         }
         // First the peers: the way to them is longer than the one to the disk.
         self.tools.tell_peers(&self.state);
         self.groups.submit(&self.state.directories, &self.tools.done);
-        if Instant::now() >= self.next_tick {
-            self.tick();
+        let now = Instant::now();
+        if now >= self.next_tick {
+            let pause = self.tick();
             self.tools.tell_peers(&self.state);
-            self.next_tick = Instant::now() + TICK;
+            self.next_tick = Instant::now() + pause;
+        } else if !calm {
+            self.next_tick = self.next_tick.min(now + TICK);
         }
         Flow::On
     }
@@ -409,14 +417,21 @@ impl Worker {
         }
     }
 
-    fn tick(&mut self) {
+    /// Ticks the machines that want it; returns when to look again if nothing happens.
+    fn tick(&mut self) -> Duration {
         let now = Time::new(self.tools.origin.elapsed());
         let due = |(of, host): (&TopicPartition, &Host)| host.wants_tick(now).then_some(*of);
         let restless: Vec<_> = self.hosts.iter().filter_map(due).collect();
+        let is_calm = restless.is_empty() && self.waiting.is_empty();
         for partition in restless {
             self.with(partition, Host::tick);
         }
         self.try_again();
+        if !is_calm {
+            return TICK;
+        }
+        let next = self.hosts.values().filter_map(Host::next_tick).min();
+        next.map_or(TICK_CALM, |at| at.since(now)).clamp(TICK, TICK_CALM)
     }
 
     fn take(&mut self, command: Command) -> Flow {

@@ -13,6 +13,7 @@ use super::*;
 use crate::broker::new_state;
 use crate::directories::{Directories, OpenInput};
 use crate::options::BrokerOptions;
+use crate::shard::command::Produce;
 use crate::shard::shared::PartitionShared;
 
 const DIR: &str = "/data";
@@ -23,6 +24,13 @@ const LEADER: NodeId = NodeId::new(2);
 
 fn partition() -> TopicPartition {
     TopicPartition::new(TopicId::new(7), PartitionIndex::new(0))
+}
+
+/// A record, as a client sends it.
+fn batch() -> Batch {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(1_000, None, Some(b"v"), &[]).unwrap();
+    Batch::parse(builder.build()).unwrap()
 }
 
 fn files(storage: &MemoryStorage) -> FilePool {
@@ -112,11 +120,15 @@ impl Follower {
 
     /// Metadata say that it follows in an epoch.
     fn assign(&mut self, epoch: u32) {
+        self.assign_led_by(LEADER, vec![LEADER, ME], epoch);
+    }
+
+    fn assign_led_by(&mut self, leader: NodeId, isr: Vec<NodeId>, epoch: u32) {
         self.epoch = epoch;
         let image = PartitionImage {
             replicas: vec![LEADER, ME],
-            isr: vec![LEADER, ME],
-            leader: Some(LEADER),
+            isr,
+            leader: Some(leader),
             leader_epoch: LeaderEpoch::new(epoch),
             partition_epoch: PartitionEpoch::new(epoch),
             ..PartitionImage::default()
@@ -154,10 +166,7 @@ impl Follower {
     /// Records of an epoch come from the leader.
     fn get(&mut self, offsets: std::ops::Range<u64>, epoch: u32) {
         for offset in offsets.clone() {
-            let mut builder = BatchBuilder::new(Compression::None);
-            builder.append(1_000, None, Some(b"v"), &[]).unwrap();
-            let batch = Batch::parse(builder.build()).unwrap();
-            let batch = batch.with_position(Offset::new(offset), LeaderEpoch::new(epoch));
+            let batch = batch().with_position(Offset::new(offset), LeaderEpoch::new(epoch));
             let (start, current) = (Offset::ZERO, LeaderEpoch::new(self.epoch));
             let _entered = self.runtime.enter();
             self.worker.with(partition(), |host, turn| {
@@ -261,4 +270,44 @@ fn a_topic_that_is_journaled_from_now_on_has_what_came_before() {
     follower.get(5..6, 1);
     follower.wait_until_durable(6);
     assert_eq!(follower.after_power_cut().log_end(), Offset::new(6));
+}
+
+#[test]
+fn a_shard_on_which_nothing_waits_for_time_looks_seldom_until_something_happens() {
+    let mut follower = Follower::new(1);
+    follower.assign(1);
+    assert!(follower.worker.tick() < TICK_CALM, "a subscription is tried again when it is not answered");
+    follower.agree();
+    assert_eq!(follower.worker.tick(), TICK_CALM);
+    let later = Instant::now() + TICK_CALM;
+    follower.worker.next_tick = later;
+    assert!(follower.worker.shard.send(Command::Maintain { now_ms: 5, retention: false }).is_ok());
+    assert!(matches!(follower.worker.turn(), Flow::On));
+    assert!(follower.worker.next_tick < later);
+}
+
+#[test]
+fn a_log_that_got_nothing_for_a_while_keeps_no_batches_in_memory() {
+    let mut alone = Follower::new(1);
+    let left = |alone: &Follower| alone.worker.state.directories.tail_bytes_left();
+    let all = left(&alone);
+    alone.assign_led_by(ME, vec![ME], 1);
+    alone.maintain();
+    let (reply, _) = tokio::sync::oneshot::channel();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let (partition, batch, acks) = (partition(), batch(), vltava_partition::Acks::Leader);
+    alone.take(Command::Produce(Box::new(Produce {
+        partition,
+        batch,
+        acks,
+        deadline,
+        expected_epoch: None,
+        reply,
+    })));
+    alone.wait_until_durable(1);
+    assert!(left(&alone) < all);
+    alone.maintain();
+    assert!(left(&alone) < all, "it may get more soon");
+    alone.maintain();
+    assert_eq!(left(&alone), all);
 }
