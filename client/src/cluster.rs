@@ -82,6 +82,26 @@ struct KnownTopic {
     seen_at: u64,
 }
 
+impl KnownTopic {
+    /// What is known with an answer of metadata of `offset`, which may be older: a broker that is cut off from the controllers still names
+    /// leaders that were deposed, itself among them. They take no writes, and may lack what was read of the next one: so a
+    /// partition's leader epoch never goes back (KIP-320).
+    fn with(&self, answer: &TopicMetadata, offset: u64) -> Self {
+        let is_older = offset < self.seen_at;
+        let mut metadata = if is_older { TopicMetadata::clone(&self.metadata) } else { answer.clone() };
+        let other = if is_older { answer } else { &*self.metadata };
+        for partition in &mut metadata.partitions {
+            let newer = other.partitions.iter().find(|other| {
+                other.partition == partition.partition && other.leader_epoch > partition.leader_epoch
+            });
+            if let Some(newer) = newer {
+                partition.clone_from(newer);
+            }
+        }
+        Self { metadata: Arc::new(metadata), seen_at: self.seen_at.max(offset) }
+    }
+}
+
 impl Known {
     /// Learns what an answer says of a topic; whether a known topic went, or the name came to mean another one.
     fn learn_topic(&mut self, topic: &TopicMetadata, offset: u64) -> bool {
@@ -96,8 +116,11 @@ impl Known {
             self.topics.remove(&topic.name);
             return changed;
         }
-        let seen_at = known.filter(|known| same(known)).map_or(offset, |known| known.seen_at.max(offset));
-        self.topics.insert(topic.name.clone(), KnownTopic { metadata: Arc::new(topic.clone()), seen_at });
+        let learned = match known.filter(|known| same(known)) {
+            Some(known) => known.with(topic, offset),
+            None => KnownTopic { metadata: Arc::new(topic.clone()), seen_at: offset },
+        };
+        self.topics.insert(topic.name.clone(), learned);
         changed
     }
 }
@@ -295,12 +318,16 @@ impl Client {
 
     fn learn(&self, response: &MetadataResponse) {
         let mut known = self.known();
+        let is_older = response.metadata_offset < known.metadata_offset;
         known.metadata_offset = known.metadata_offset.max(response.metadata_offset);
         for broker in &response.brokers {
             if let Some(endpoint) = broker.endpoints.iter().find(|endpoint| endpoint.listener == GRPC) {
-                known
-                    .brokers
-                    .insert(NodeId::new(broker.node_id), format!("{}:{}", endpoint.host, endpoint.port));
+                let address = format!("{}:{}", endpoint.host, endpoint.port);
+                let known_address = known.brokers.entry(NodeId::new(broker.node_id));
+                match is_older {
+                    true => drop(known_address.or_insert(address)),
+                    false => drop(known_address.insert_entry(address)),
+                }
             }
         }
         let mut changed = false;
@@ -459,6 +486,8 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use vltava_proto::v1::PartitionMetadata;
+
     use super::*;
 
     fn named(id: u8) -> TopicMetadata {
@@ -485,6 +514,30 @@ mod tests {
         assert_eq!(id(&known), Some(2));
         assert!(known.learn_topic(&missing(), 13));
         assert_eq!(id(&known), None);
+    }
+
+    #[test]
+    fn older_metadata_do_not_bring_back_a_leader_that_was_deposed() {
+        let led = |leaders: &[(u32, u32)]| {
+            let partition = |(partition, (leader, leader_epoch)): (u32, &(u32, u32))| PartitionMetadata {
+                partition,
+                leader: Some(*leader),
+                leader_epoch: *leader_epoch,
+                ..PartitionMetadata::default()
+            };
+            TopicMetadata { partitions: (0..).zip(leaders).map(partition).collect(), ..named(1) }
+        };
+        let mut known = Known::default();
+        let mut learn = |leaders: &[(u32, u32)], offset| {
+            known.learn_topic(&led(leaders), offset);
+            let partitions = &known.topics["t"].metadata.partitions;
+            partitions.iter().map(|found| (found.leader.unwrap(), found.leader_epoch)).collect::<Vec<_>>()
+        };
+        assert_eq!(learn(&[(1, 4), (2, 7)], 10), [(1, 4), (2, 7)]);
+        assert_eq!(learn(&[(3, 5), (2, 7), (2, 0)], 12), [(3, 5), (2, 7), (2, 0)]);
+        assert_eq!(learn(&[(1, 4), (2, 6)], 9), [(3, 5), (2, 7), (2, 0)], "nor take partitions away");
+        assert_eq!(learn(&[(3, 5), (1, 8), (2, 0)], 11), [(3, 5), (1, 8), (2, 0)], "wherever it is heard of");
+        assert_eq!(learn(&[(3, 5), (2, 9), (2, 0)], 13), [(3, 5), (2, 9), (2, 0)]);
     }
 
     #[tokio::test]
