@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vltava_metadata::{BrokerState, Image};
-use vltava_model::{DirectoryId, NodeId};
+use vltava_metadata::{BrokerState, Image, PartitionImage};
+use vltava_model::{DirectoryId, NodeId, PartitionEpoch};
 use vltava_storage::{MemoryStorage, Rot};
 
 use super::Field;
@@ -227,7 +227,18 @@ fn has_caught_up(wounds: &Wounds, machine: &Machine, node: NodeId) -> bool {
     let registered = image.broker(node).is_some_and(|known| known.incarnation == broker.incarnation);
     let mut partitions = image.partitions();
     registered
-        && partitions.all(|(_, known)| known.leader.is_some() && known.isr.len() == known.replicas.len())
+        && partitions.all(|(_, known)| {
+            let is_whole = known.leader.is_some() && known.isr.len() == known.replicas.len();
+            is_whole || went_with_its_only_disk(known)
+        })
+}
+
+/// Whether a partition was created while one broker was up, whose disk was lost before another had caught up. That is what
+/// nobody promises (docs/reliability.md): it stays offline until an unclean election. Who leads it was decided twice since it was
+/// created, when that broker went and when it came back without it; anyone else in sync would have taken a third time.
+fn went_with_its_only_disk(known: &PartitionImage) -> bool {
+    let nobody_has_it = [&known.isr, &known.elr, &known.last_known_elr].iter().all(|set| set.is_empty());
+    known.leader.is_none() && nobody_has_it && known.partition_epoch <= PartitionEpoch::new(2)
 }
 
 /// Whether a broker is fenced, and in no set of replicas that may have everything.
@@ -260,4 +271,26 @@ pub fn replace(field: &mut Field<'_>, host: HostId) {
         Role::Broker(_) | Role::Client => Harm::Lost { start },
     };
     field.wounds.note(field.world, host, harm);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_one_disk_alone_ever_had_may_stay_away() {
+        let gone = PartitionImage { partition_epoch: PartitionEpoch::new(2), ..PartitionImage::default() };
+        assert!(went_with_its_only_disk(&gone));
+        let node = NodeId::new(1);
+        let not = [
+            PartitionImage { partition_epoch: PartitionEpoch::new(3), ..gone.clone() },
+            PartitionImage { leader: Some(node), ..gone.clone() },
+            PartitionImage { isr: vec![node], ..gone.clone() },
+            PartitionImage { elr: vec![node], ..gone.clone() },
+            PartitionImage { last_known_elr: vec![node], ..gone.clone() },
+        ];
+        for image in not {
+            assert!(!went_with_its_only_disk(&image), "{image:?}");
+        }
+    }
 }
