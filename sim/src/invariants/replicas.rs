@@ -185,10 +185,11 @@ impl Replicas {
             .iter()
             .filter(|member| durable(member).is_some_and(|end| end >= hw) || had(member))
             .count();
-        let known = image.replicas.iter().filter(|member| durable(member).is_some()).count();
+        // A broker that opens many replicas shows none of them before all are open; who is in sync has what its leader counts.
+        let unseen = image.isr.iter().filter(|member| durable(member).is_none()).count();
         // What was committed before was counted then; a replica that had it may have been given up as damaged since.
         let committed = self.exposed.get(of).map_or(view.log_start, |(before, _)| *before);
-        if hw > committed.max(view.log_start) && known >= *min_isr && copies < *min_isr {
+        if hw > committed.max(view.log_start) && copies + unseen < *min_isr {
             let ends: Vec<_> = image.replicas.iter().map(|member| (*member, durable(member))).collect();
             return Err(format!(
                 "I10: {of} is committed up to {hw} by broker {node} in epoch {epoch}, on stable storage of {copies} of {min_isr}: \
