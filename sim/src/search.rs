@@ -26,6 +26,8 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// What a search has come to so far.
 struct Tally {
     began: Instant,
+    /// What earlier children of this process took: a build, when this program took its builder's place.
+    cpu_before: Duration,
     of: u64,
     done: u64,
     failed: Vec<u64>,
@@ -36,7 +38,7 @@ struct Tally {
 impl Tally {
     fn words(&self) -> String {
         let elapsed = self.began.elapsed().as_secs_f64().max(0.001);
-        let cpu = entropy::children_cpu().as_secs_f64().max(0.001);
+        let cpu = entropy::children_cpu().saturating_sub(self.cpu_before).as_secs_f64().max(0.001);
         let left = (self.of - self.done) as f64 * elapsed / (self.done as f64).max(1.0);
         format!(
             "{} of {} seeds in {elapsed:.0} s ({:.2} seeds/s, {left:.0} s left), {} failed; {:.1} simulated hours, {:.0} \
@@ -63,7 +65,14 @@ pub fn search(search: &Search) -> ExitCode {
     let mut waiting: VecDeque<u64> = (search.from..search.from + search.seeds).collect();
     let mut running: Vec<Job> = Vec::new();
     let mut told = Instant::now();
-    let mut tally = Tally { began: told, of: search.seeds, done: 0, failed: Vec::new(), simulated_s: 0 };
+    let mut tally = Tally {
+        began: told,
+        cpu_before: entropy::children_cpu(),
+        of: search.seeds,
+        done: 0,
+        failed: Vec::new(),
+        simulated_s: 0,
+    };
     while !waiting.is_empty() || !running.is_empty() {
         while running.len() < search.jobs
             && let Some(seed) = waiting.pop_front()
