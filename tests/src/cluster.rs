@@ -249,17 +249,17 @@ impl Cluster {
                 shell
             }
         };
-        let process = command
+        command
             .args(["server", "--config"])
             .arg(self.config(id))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .expect("the binary runs");
-        if let Some(wires) = &self.wires {
-            wires.started(id, process.id());
-        }
+            .stderr(log);
+        let mut start = || command.spawn().expect("the binary runs");
+        let process = match &self.wires {
+            Some(wires) => wires.start(id, start),
+            None => start(),
+        };
         self.node_mut(id).process = Some(process);
     }
 

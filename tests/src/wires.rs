@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use tokio::sync::watch;
 
 /// What is read at once.
 const CHUNK: usize = 16 * 1024;
+
+/// How often a socket is looked for in the kernel's table, which may skip one while others come and go.
+const LOOKS: u32 = 10;
 
 /// The process of each node.
 type Processes = Arc<Mutex<BTreeMap<u32, u32>>>;
@@ -66,9 +70,12 @@ impl Wires {
         self.runtime.spawn(accept(listener, node, listens, self.processes.clone(), self.cut_off.subscribe()));
     }
 
-    /// A node's process has this id from now on.
-    pub fn started(&self, node: u32, process: u32) {
-        self.processes.lock().unwrap_or_else(PoisonError::into_inner).insert(node, process);
+    /// Starts a node's process. Until it is known which one that is, no connection is passed on: the node may make some before.
+    pub fn start(&self, node: u32, start: impl FnOnce() -> Child) -> Child {
+        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = start();
+        processes.insert(node, child.id());
+        child
     }
 
     /// Nobody hears of a node any more, and it hears of nobody.
@@ -98,8 +105,7 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((near, peer)) => {
-                let processes = processes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                tokio::spawn(serve(near, peer, (to, port), processes, cut_off.clone()));
+                tokio::spawn(serve(near, peer, (to, port), processes.clone(), cut_off.clone()));
             }
             // Too many files, say: others may be closed soon.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -111,10 +117,11 @@ async fn serve(
     near: TcpStream,
     peer: SocketAddr,
     (to, port): (u32, u16),
-    processes: BTreeMap<u32, u32>,
+    processes: Processes,
     mut cut_off: watch::Receiver<BTreeSet<u32>>,
 ) {
-    let from = tokio::task::spawn_blocking(move || whose(peer, &processes)).await.unwrap_or(None);
+    // One that nobody has any more is closed.
+    let Ok(Some(from)) = tokio::task::spawn_blocking(move || maker(peer, &processes)).await else { return };
     let way = Way { from, to };
     if cut_off.wait_for(|cut_off| way.is_open(cut_off)).await.is_err() {
         return;
@@ -151,14 +158,19 @@ async fn pump(
     }
 }
 
-/// Which node's process made a connection from `peer`.
-fn whose(peer: SocketAddr, processes: &BTreeMap<u32, u32>) -> Option<u32> {
-    let socket = format!("socket:[{}]", socket_of(peer)?);
+/// Which node's process made a connection from `peer`, `Some(None)` when somebody else did; `None` when it is gone.
+fn maker(peer: SocketAddr, processes: &Processes) -> Option<Option<u32>> {
+    let socket = (0..LOOKS).find_map(|_| socket_of(peer))?;
+    Some(owner(&format!("socket:[{socket}]"), &processes.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// The node whose process has a socket.
+fn owner(socket: &str, processes: &BTreeMap<u32, u32>) -> Option<u32> {
     let has = |process: &u32| {
         let files = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
         files
             .map(|file| file.path())
-            .any(|file| fs::read_link(file).is_ok_and(|link| link.as_os_str() == socket.as_str()))
+            .any(|file| fs::read_link(file).is_ok_and(|link| link.as_os_str() == socket))
     };
     processes.iter().find(|(_, process)| has(process)).map(|(node, _)| *node)
 }
@@ -190,7 +202,7 @@ mod tests {
         let found = crate::turn::port();
         wires.stand_before(1, found, server.local_addr().unwrap().port());
         // This process stands in for node 2.
-        wires.started(2, std::process::id());
+        wires.processes.lock().unwrap().insert(2, std::process::id());
         wires.runtime.block_on(async {
             let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, found)).await.unwrap();
             client.write_all(b"a").await.unwrap();
