@@ -317,6 +317,28 @@ async fn nobody_unseats_one_that_was_elected_while_it_asked_whether_to_stand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn everybody_says_where_its_log_ends_and_nothing_comes_of_it() {
+    let mut cluster = Cluster::start(3, settings()).await;
+    let _broker = FakeBroker::start(10, 1, cluster.addresses());
+    cluster.create_topic("a", 1).await;
+    cluster.settled().await;
+    let active = cluster.active().await;
+    let behind = (1..=3).find(|id| *id != active).unwrap();
+    let term = cluster.handle(active).unwrap().metrics().term;
+    let before = cluster.log_end_of(behind).await;
+    assert!(before.term == term && before.index > 0, "{before:?}");
+    cluster.kill(behind).await;
+    cluster.create_topic("b", 1).await;
+    let after = cluster.log_end_of(active).await;
+    assert!(after.term == term && after.index > before.index, "{after:?} after {before:?}");
+    cluster.run(behind).await.unwrap();
+    cluster.settled().await;
+    until("it has caught up", async || (cluster.log_end_of(behind).await == after).then_some(())).await;
+    assert_eq!(cluster.handle(active).unwrap().metrics().term, term);
+    cluster.no_deaths();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn five_controllers_lose_two_and_keep_everything() {
     let mut cluster = Cluster::start(5, settings()).await;
     let _broker = FakeBroker::start(10, 1, cluster.addresses());

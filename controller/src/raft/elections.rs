@@ -3,8 +3,9 @@
 //! openraft's own timer is off. Here a voter stands when the leader's lease has run out (the election timeout, counted from
 //! its last sign of life: nobody votes against a leader before) and, on top of it, another half to whole timeout; at once
 //! where the connection to the leader broke and can not be made again, since then its process is gone. Before it stands, it
-//! asks the others whether they hear a leader (what Raft calls a pre-vote): one that was cut off alone can not raise the
-//! term, and so does not unseat a leader when it is back.
+//! asks the others whether they hear a leader, and where their logs end (what Raft calls a pre-vote): one that was cut off
+//! alone can not raise the term, and so does not unseat a leader when it is back; and one whose log is behind does not take
+//! votes, its own too, from one that can be elected.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,11 +18,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
-use vltava_raft_store::VoterId;
+use vltava_proto::v1::IdentifyResponse;
+use vltava_raft_store::{Position, VoterId};
 
 use super::local::Local;
 use super::peers::Peers;
-use super::{Metrics, Raft, network};
+use super::{Metrics, Raft, last_log, network};
 
 /// How often a broken connection to the leader is tried again.
 const RECONNECT: Duration = Duration::from_millis(100);
@@ -83,7 +85,7 @@ pub(crate) async fn stand(
             pause = (wait - silent).clamp(step, step_max);
             continue;
         }
-        if !alone && !others_agree(&local, &peers, &seen, &voters, election_timeout).await {
+        if !alone && !others_agree(&raft, &local, &peers, &seen, &voters, election_timeout).await {
             continue;
         }
         // Asking took its time. Who was heard of or given the vote meanwhile must not be unseated for what was so before.
@@ -123,14 +125,16 @@ fn draw(election_timeout: Duration) -> Duration {
     election_timeout.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
-/// Whether a quorum, with this controller, hears no leader.
+/// Whether a quorum, with this controller, hears no leader and has no entry that this controller lacks.
 async fn others_agree(
+    raft: &Raft,
     local: &Local,
     peers: &Peers,
     seen: &Metrics,
     voters: &[BTreeSet<VoterId>],
     election_timeout: Duration,
 ) -> bool {
+    let Ok(own) = last_log(raft).await else { return false };
     let others: Vec<VoterId> =
         voters.iter().flatten().copied().filter(|voter| *voter != local.voter).collect();
     let address = |voter: &VoterId| {
@@ -151,11 +155,17 @@ async fn others_agree(
         let Some(answer) = asked.join_next().await else { return false };
         let Ok((voter, Ok(answer))) = answer else { continue };
         let is_it = answer.node_id == voter.node && answer.directory_id == voter.directory.to_be_bytes()[..];
-        if is_it && answer.leader_id.is_none() {
+        if is_it && would_vote(&answer, own) {
             agree.insert(voter);
         }
     }
     true
+}
+
+/// Whether one that answers so hears no leader and has nothing that a log which ends at `own` lacks (Raft §5.4.1).
+fn would_vote(answer: &IdentifyResponse, own: Option<Position>) -> bool {
+    let theirs = answer.last_log.as_ref().map(|last| Position { term: last.term, index: last.index });
+    answer.leader_id.is_none() && theirs <= own
 }
 
 fn is_quorum(voters: &[BTreeSet<VoterId>], of: &BTreeSet<VoterId>) -> bool {
@@ -217,6 +227,8 @@ async fn hold(address: &str, term: u64, link: &watch::Sender<Link>) {
 
 #[cfg(test)]
 mod tests {
+    use vltava_proto::v1::RaftPosition;
+
     use super::*;
 
     #[test]
@@ -229,6 +241,28 @@ mod tests {
             assert_eq!(seen.has_changed().ok(), Some(is_news), "{known:?}");
             assert_eq!(*seen.borrow_and_update(), known);
         }
+    }
+
+    #[test]
+    fn nobody_would_vote_for_one_whose_log_is_behind_or_beside_a_leader() {
+        let own = Some(Position { term: 2, index: 7 });
+        let answer = |leader_id, last: Option<(u64, u64)>| IdentifyResponse {
+            leader_id,
+            last_log: last.map(|(term, index)| RaftPosition { term, index }),
+            ..IdentifyResponse::default()
+        };
+        for (last, would) in [
+            (None, true),
+            (Some((2, 7)), true),
+            (Some((2, 6)), true),
+            (Some((1, 9)), true),
+            (Some((2, 8)), false),
+            (Some((3, 1)), false),
+        ] {
+            assert_eq!(would_vote(&answer(None, last), own), would, "{last:?}");
+            assert!(!would_vote(&answer(Some(1), last), own), "{last:?}");
+        }
+        assert!(!would_vote(&answer(None, Some((0, 0))), None));
     }
 
     #[test]

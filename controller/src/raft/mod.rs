@@ -10,9 +10,28 @@ pub(crate) mod observing;
 pub(crate) mod peers;
 pub(crate) mod wire;
 
-use vltava_raft_store::{TypeConfig, VoterId, VoterNode};
+use openraft::error::{Fatal, RaftError};
+use openraft::raft::VoteRequest;
+use vltava_raft_store::{Position, RaftVote, TypeConfig, VoterId, VoterNode};
 
 /// openraft with our types.
 pub(crate) type Raft = openraft::Raft<TypeConfig>;
 /// What openraft says of itself.
 pub(crate) type Metrics = openraft::RaftMetrics<VoterId, VoterNode>;
+
+/// Where Raft's log ends; `None` while it was not initialised. It tells that to nobody but candidates, so it is asked for
+/// a vote that it never gives: one of no term, to one with no log.
+///
+/// # Errors
+/// Raft has stopped.
+pub(crate) async fn last_log(raft: &Raft) -> Result<Option<Position>, Fatal<VoterId>> {
+    // It would take the vote before it has any.
+    if !raft.is_initialized().await? {
+        return Ok(None);
+    }
+    match raft.vote(VoteRequest::new(RaftVote::default(), None)).await {
+        Ok(answer) => Ok(answer.last_log_id.map(Into::into)),
+        Err(RaftError::Fatal(fatal)) => Err(fatal),
+        Err(RaftError::APIError(never)) => match never {},
+    }
+}

@@ -11,17 +11,18 @@ use vltava_proto::v1::controller_server::Controller;
 use vltava_proto::v1::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionsRequest, AlterPartitionsResponse,
     AssignDirectoriesRequest, AssignDirectoriesResponse, BrokerMessage, ControllerMessage, IdentifyRequest,
-    IdentifyResponse, ObserveRequest, ObserveResponse, ReportReplicasRequest, ReportReplicasResponse,
+    IdentifyResponse, ObserveRequest, ObserveResponse, RaftPosition, ReportReplicasRequest,
+    ReportReplicasResponse,
 };
 
-use vltava_raft_store::VoterId;
+use vltava_raft_store::{Position, VoterId};
 
 use super::principal::{Operation, admit};
 use super::{refused, status_of};
 use crate::decide;
-use crate::raft::Raft;
 use crate::raft::leadership::{Leadership, Situation};
 use crate::raft::membership::Members;
+use crate::raft::{self, Raft};
 use crate::session::{OUTBOUND, Sessions};
 
 /// Serves brokers.
@@ -99,9 +100,9 @@ impl Controller for ControllerService {
         request: Request<IdentifyRequest>,
     ) -> Result<Response<IdentifyResponse>, Status> {
         admit(&request, Operation::Describe)?;
-        let initialised = self.raft.is_initialized().await;
-        let initialised =
-            initialised.map_err(|error| Status::unavailable(format!("Raft has stopped: {error}")))?;
+        let stopped = |error| Status::unavailable(format!("Raft has stopped: {error}"));
+        let initialised = self.raft.is_initialized().await.map_err(stopped)?;
+        let last_log = raft::last_log(&self.raft).await.map_err(stopped)?;
         let local = &self.sessions.local;
         let situation = self.situation.borrow().clone();
         let leader_address = match &situation.leadership {
@@ -118,6 +119,7 @@ impl Controller for ControllerService {
             leader_address,
             voters: self.members.identities(),
             term: situation.term,
+            last_log: last_log.map(|Position { term, index }| RaftPosition { term, index }),
         }))
     }
 

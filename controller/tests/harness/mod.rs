@@ -245,6 +245,13 @@ impl Cluster {
         AdminClient::new(channel(self.nodes.iter().find(|node| node.id == id).unwrap().address))
     }
 
+    /// Where a controller says that its log ends.
+    pub async fn log_end_of(&self, id: u32) -> RaftPosition {
+        let address = self.nodes.iter().find(|node| node.id == id).unwrap().address;
+        let answer = ControllerClient::new(channel(address)).identify(IdentifyRequest::default()).await;
+        answer.unwrap().into_inner().last_log.unwrap()
+    }
+
     pub async fn admin(&self) -> AdminClient<Channel> {
         self.admin_of(self.active().await)
     }
