@@ -129,6 +129,7 @@ pub(crate) fn new_state(
         producer_ids: Default::default(),
         metrics: BrokerMetrics::default(),
         damages: Damages::default(),
+        shard_calls: Default::default(),
         directories,
         known_cluster,
         epoch: AtomicU64::new(0),
@@ -154,8 +155,12 @@ fn start_shards(
         let (sender, commands) = queue::bounded(&bell, state.options.shard_queue.max(1));
         let handle = ShardHandle::new(sender);
         let worker = Worker::new(state.clone(), handle.clone(), proposals.clone(), (bell, commands), origin);
-        let thread = vltava_threads::spawn(&format!("shard-{index}"), move || worker.run())
-            .map_err(StartError::Thread)?;
+        let own = state.clone();
+        let run = move || {
+            own.shard_calls.attend();
+            worker.run();
+        };
+        let thread = vltava_threads::spawn(&format!("shard-{index}"), run).map_err(StartError::Thread)?;
         handles.push(handle);
         threads.push(thread);
     }

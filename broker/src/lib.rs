@@ -11,6 +11,7 @@
 //! | [`quorum`] | the session with the active controller, the metadata follower, ISR changes |
 //! | [`api`] | what clients ask, one request a file |
 //! | [`listener`] | the gRPC port |
+//! | [`standstill`] | whether a shard waits for a disk in vain |
 //! | [`configs`], [`options`], [`metrics`], [`channel`], [`wake`] | what their names say |
 //!
 //! Knows nothing of controllers' code, config files or command lines.
@@ -27,6 +28,7 @@ pub mod options;
 pub mod quorum;
 pub mod replication;
 pub mod shard;
+pub mod standstill;
 pub mod state;
 pub mod wake;
 

@@ -24,6 +24,7 @@ use crate::options::BrokerOptions;
 use crate::quorum::link::ControllerLink;
 use crate::replication::follower::Followers;
 use crate::shard::handle::PartitionHandle;
+use crate::standstill::ShardCalls;
 
 /// The name of the listener that clients and peers use.
 pub const GRPC: &str = "GRPC";
@@ -54,6 +55,8 @@ pub struct BrokerState {
     pub metrics: BrokerMetrics,
     /// Its damaged replicas.
     pub damages: Damages,
+    /// The disk calls that its shards are at.
+    pub shard_calls: ShardCalls,
     /// Its log directories.
     pub directories: Arc<Directories>,
     pub(crate) known_cluster: OnceLock<ClusterId>,

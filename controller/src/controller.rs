@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use vltava_model::IncarnationId;
 use vltava_raft_store::{Opened, RaftOptions, VoterId, raft_config};
+use vltava_storage::calls::{Finding, Standstill};
 use vltava_transport::Listener;
 
 use crate::feed::Feed;
@@ -283,8 +284,24 @@ fn guard(fatal: FatalHook, work: impl Future<Output = ()> + Send + 'static) -> J
     })
 }
 
+/// How long one call of the metadata log's disk may take. A disk that answers later than this is not to be lived with: an active
+/// controller would go on sending heartbeats, and decide nothing.
+const DISK_ANSWERS: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether it answers.
+const LOOK: Duration = Duration::from_secs(1);
+
 async fn watch_failure(mut failure: vltava_raft_store::Failure, fatal: FatalHook) {
-    let why = failure.wait().await;
+    let mut standstill = Standstill::new(DISK_ANSWERS);
+    let why = loop {
+        match tokio::time::timeout(LOOK, failure.wait()).await {
+            Ok(why) => break why,
+            Err(_) if standstill.look(failure.disk_call()) == Finding::Stands => {
+                break format!("its disk has not answered for {DISK_ANSWERS:?}");
+            }
+            Err(_) => {}
+        }
+    };
     fatal(format!("the metadata log failed: {why}"));
 }
 

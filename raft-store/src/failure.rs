@@ -2,17 +2,25 @@
 //! stop, and this is how its owner hears why.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use vltava_storage::calls::Watch;
 
 /// Reports the first failure; later ones are consequences.
 #[derive(Clone, Debug)]
-pub(crate) struct FailureReporter(Arc<watch::Sender<Option<String>>>);
+pub(crate) struct FailureReporter(Arc<watch::Sender<Option<String>>>, Arc<Watch>);
 
 impl FailureReporter {
     pub(crate) fn new() -> (Self, Failure) {
         let (sender, receiver) = watch::channel(None);
-        (Self(Arc::new(sender)), Failure(receiver))
+        let calls = Arc::new(Watch::default());
+        (Self(Arc::new(sender), calls.clone()), Failure(receiver, calls))
+    }
+
+    /// The thread that calls this is the one that owns the log: its calls of the disk are seen from now on.
+    pub(crate) fn attend(&self) {
+        self.1.attend();
     }
 
     /// Reports `why`, unless something was reported before.
@@ -30,12 +38,18 @@ impl FailureReporter {
 
 /// Learns of the first storage failure.
 #[derive(Clone, Debug)]
-pub struct Failure(watch::Receiver<Option<String>>);
+pub struct Failure(watch::Receiver<Option<String>>, Arc<Watch>);
 
 impl Failure {
     /// Why the store failed, if it did.
     pub fn get(&self) -> Option<String> {
         self.0.borrow().clone()
+    }
+
+    /// How long the log has waited for the call of its disk that it is at, if it is at one: one that hangs is no failure that the
+    /// store could report.
+    pub fn disk_call(&self) -> Option<Duration> {
+        self.1.waits()
     }
 
     /// Waits for a failure and says why it happened. Never returns while all is well; cancel safe.

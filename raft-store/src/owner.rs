@@ -49,7 +49,11 @@ pub(crate) fn spawn<L: MetaLog>(
     // Only for waiting with a time limit.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let owner = Owner { log, requests, failure };
-    let thread = vltava_threads::spawn("raft-log", move || owner.run(&runtime))?;
+    let run = move || {
+        owner.failure.attend();
+        owner.run(&runtime);
+    };
+    let thread = vltava_threads::spawn("raft-log", run)?;
     Ok((sender, thread))
 }
 

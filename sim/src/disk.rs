@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt;
+use vltava_storage::calls::noted;
 use vltava_storage::{CrashMode, Fault, MemoryStorage, Rot, Storage, StorageFile, StorageLock};
 use vltava_threads::simulator;
 
@@ -164,7 +165,7 @@ impl SimDisk {
         if let Some(simulator) = simulator()
             && crate::baton::is_thread()
         {
-            simulator.park(&|| false, Some(Duration::from_millis(millis)));
+            noted(|| simulator.park(&|| false, Some(Duration::from_millis(millis))));
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What logs need of a disk, as a narrow trait, so that tests and simulations can put a lossy one in its place;
-//! [`checkpoint`]s, small files that are replaced whole; and a [`FilePool`], for more files than may be open.
+//! [`checkpoint`]s, small files that are replaced whole; a [`FilePool`], for more files than may be open; and what tells of
+//! [`calls`] that hang.
 //!
 //! Knows nothing of logs, batches or journals.
 
+pub mod calls;
 pub mod checkpoint;
 mod memory;
 mod pool;

@@ -1,7 +1,8 @@
 //! [`Storage`] on the operating system's file system.
 //!
 //! Positional, vectored, blocking calls. Knows nothing of what is stored, and retries nothing: a failed write or sync
-//! is reported as it is, for its caller to act on.
+//! is reported as it is, for its caller to act on. Each single call is noted where its thread is attended; not those that remove
+//! or list a whole directory, which may take long and be well.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
+use super::calls::noted;
 use super::{Storage, StorageFile, StorageLock};
 
 /// How many slices one call takes; Linux' `IOV_MAX`.
@@ -41,12 +43,13 @@ impl StorageLock for RealLock {}
 
 impl Storage for RealStorage {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        Ok(Arc::new(RealFile(noted(|| options.open(path))?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        Ok(Arc::new(RealFile(noted(|| OpenOptions::new().read(true).write(true).open(path))?)))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -70,11 +73,11 @@ impl Storage for RealStorage {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        noted(|| fs::rename(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        noted(|| fs::remove_file(path))
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -82,7 +85,7 @@ impl Storage for RealStorage {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        noted(|| File::open(dir)?.sync_all())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn StorageLock>>> {
@@ -99,7 +102,7 @@ impl StorageFile for RealFile {
     fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {
-            match self.0.read_at(&mut buf[done..], pos + done as u64) {
+            match noted(|| self.0.read_at(&mut buf[done..], pos + done as u64)) {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -112,9 +115,9 @@ impl StorageFile for RealFile {
     fn write_all_at(&self, mut pos: u64, slices: &[IoSlice<'_>]) -> io::Result<()> {
         for chunk in slices.chunks(SLICES_MAX) {
             let total: usize = chunk.iter().map(|slice| slice.len()).sum();
-            let written = write_some(&self.0, chunk, pos)?;
+            let written = noted(|| write_some(&self.0, chunk, pos))?;
             if written < total {
-                write_rest(&self.0, chunk, written, pos)?;
+                noted(|| write_rest(&self.0, chunk, written, pos))?;
             }
             pos += total as u64;
         }
@@ -126,11 +129,11 @@ impl StorageFile for RealFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        noted(|| self.0.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        noted(|| self.0.sync_data())
     }
 
     fn allocate_zeroed(&self, len: u64) -> io::Result<()> {

@@ -123,7 +123,7 @@ pub(super) fn tell_of_deletion(journal: &Journal, partition: TopicPartition) -> 
     let (done, finished) = queue::bounded(&Bell::new(), 1);
     let told = journal.submit(vec![entry], Box::new(move |result| drop(done.send(result))));
     told.map_err(|refused| refused.error)?;
-    match finished.recv() {
+    match vltava_storage::calls::noted(|| finished.recv()) {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Untold::Failed),
     }

@@ -18,6 +18,7 @@ use vltava_proto::v1::{
     BrokerMessage, BrokerState as WireState, ControllerMessage, Heartbeat, RegisterBroker, Registered,
     broker_message, controller_message,
 };
+use vltava_storage::calls::{Finding, Standstill};
 
 use super::link::Target;
 use super::locate::{Located, Locator};
@@ -31,6 +32,9 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// How long opening a session may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a broker without a session looks whether its disks answer.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What the rest of the broker wants of its session, and what it learns from it.
 pub struct SessionControl {
@@ -46,12 +50,14 @@ pub async fn run(state: Arc<BrokerState>, feed: mpsc::Sender<FeedEvent>, mut con
     let mut backoff = BACKOFF_MIN;
     let max_term = AtomicU64::new(0);
     let mut reported = None;
+    let mut standstill = Standstill::new(state.options.replica_stall_max);
     loop {
+        wait_while_it_stands(&state, &mut standstill).await;
         if let Some(located) =
             locator.locate().await.filter(|found| found.term >= max_term.load(Ordering::Relaxed))
         {
             let started = Instant::now();
-            let ended = session(&state, &located, &feed, &mut control, &max_term).await;
+            let ended = session(&state, &located, &feed, &mut control, &max_term, &mut standstill).await;
             state.link.set(None);
             match ended {
                 Ok(()) => return,
@@ -83,6 +89,25 @@ pub async fn run(state: Arc<BrokerState>, feed: mpsc::Sender<FeedEvent>, mut con
     }
 }
 
+/// Without a session the controller fences this broker, and others lead: as long as one of its shards waits for a disk in vain.
+async fn wait_while_it_stands(state: &BrokerState, standstill: &mut Standstill) {
+    let mut told = false;
+    while standstill.look(state.shard_calls.longest()) == Finding::Stands {
+        if !told {
+            let waited = state.shard_calls.longest().unwrap_or_default();
+            tracing::error!(
+                ?waited,
+                "a disk does not answer: this broker leads and follows nothing until it does"
+            );
+            told = true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    if told {
+        tracing::info!("the disk answers again");
+    }
+}
+
 /// Whether the controllers belong to another cluster than this broker's directories.
 fn is_foreign(status: &Status) -> bool {
     status::code_of(&status::detail_of(status)) == ErrorCode::InconsistentClusterId
@@ -106,6 +131,7 @@ async fn session(
     feed: &mpsc::Sender<FeedEvent>,
     control: &mut SessionControl,
     max_term: &AtomicU64,
+    standstill: &mut Standstill,
 ) -> Result<(), Status> {
     let lazy = || channel::lazy(&located.address).map_err(|error| Status::unavailable(error.to_string()));
     let mut client = ControllerClient::new(lazy()?)
@@ -145,6 +171,9 @@ async fn session(
                 take(state, feed, control, message?)?;
             }
             _ = beat.tick() => {
+                if standstill.look(state.shard_calls.longest()) == Finding::Stands {
+                    return Err(Status::unavailable("a disk does not answer this broker"));
+                }
                 if heard.elapsed() > silence {
                     return Err(Status::unavailable("the controller has been silent for a whole session"));
                 }

@@ -219,10 +219,12 @@ impl Host {
 
     /// Waits until nothing of this partition is under way.
     pub fn settle(&mut self, turn: &mut Turn<'_>) {
-        while self.in_flight > 0 {
-            let Some(marks) = turn.wait_for(self.partition) else { return };
-            self.in_flight -= marks;
-        }
+        vltava_storage::calls::noted(|| {
+            while self.in_flight > 0 {
+                let Some(marks) = turn.wait_for(self.partition) else { return };
+                self.in_flight -= marks;
+            }
+        });
     }
 
     /// After the log did not become what the machine thought it would: tells the machine what it is.
