@@ -109,6 +109,8 @@ codes! {
     KafkaStorageError = 56, "KAFKA_STORAGE_ERROR", Refresh;
     /// The broker does not know the producer id.
     UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", GiveUp;
+    /// The follower has subscribed on a later stream meanwhile.
+    InvalidFetchSessionEpoch = 71, "INVALID_FETCH_SESSION_EPOCH", Retry;
     /// The request names an older leader epoch than the broker knows.
     FencedLeaderEpoch = 74, "FENCED_LEADER_EPOCH", Refresh;
     /// The request names a newer leader epoch than the broker knows yet.

@@ -42,6 +42,18 @@ impl ProposalId {
     }
 }
 
+/// Counts the streams on which a process has followed: what comes on an earlier one after a later one is old, however late
+/// the network delivers it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct StreamNumber(u64);
+
+impl StreamNumber {
+    /// The stream of that number.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+}
+
 /// Who holds a replica: another process or another directory of the same node counts as a new replica, which may hold
 /// nothing (I32).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -218,6 +230,8 @@ pub struct FollowerSubscribe {
     pub token: Token,
     /// Who.
     pub follower: ReplicaIdentity,
+    /// On which of its streams.
+    pub stream: StreamNumber,
     /// In which epoch it follows.
     pub leader_epoch: LeaderEpoch,
     /// Its first offset.

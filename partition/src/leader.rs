@@ -218,7 +218,8 @@ impl Leader {
                 && matches!(reply, SubscribeReply::Diverging { .. }));
         if agreed && let Some(remote) = self.remotes.get_mut(&request.follower.node) {
             drop_follower(ctx, request.follower.node, remote);
-            remote.subscribe(request.follower, request.token, ctx.log.offsets().log_end, ctx.now);
+            let subscription = (request.stream, request.token);
+            remote.subscribe(request.follower, subscription, ctx.log.offsets().log_end, ctx.now);
         }
         ctx.emit(Effect::SubscribeReply { token: request.token, reply });
         if !agreed {
@@ -247,6 +248,10 @@ impl Leader {
         let known = remote.identity().map(|identity| identity.broker_epoch).max(ctx.eligible(node));
         if known.is_some_and(|known| request.follower.broker_epoch < known) {
             return Err(ErrorCode::StaleBrokerEpoch);
+        }
+        // Were it let in, the later subscription would end with the stream that has ended already.
+        if remote.has_left(request.follower, request.stream) {
+            return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ pub use effect::{Acked, Alarm, Effect, Standing, SubscribeReply, Verdict};
 pub use event::{
     Ability, Acks, Assignment, AwaitCommitted, Durability, Event, FollowerProgress, FollowerSubscribe,
     FollowerSuspended, IsrOutcome, LeaderData, LeaderRecovery, LocalLog, PartitionState, Produce, ProposalId,
-    ReplicaIdentity, Settings, Token, UncleanElection,
+    ReplicaIdentity, Settings, StreamNumber, Token, UncleanElection,
 };
 pub use machine::Partition;
 pub use offsets::{LogPosition, Offsets};

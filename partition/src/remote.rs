@@ -7,7 +7,7 @@ use std::time::Duration;
 use vltava_model::Offset;
 use vltava_model::seeded::{SeededBug, seeded};
 
-use crate::event::{Ability, Durability, ReplicaIdentity, Token};
+use crate::event::{Ability, Durability, ReplicaIdentity, StreamNumber, Token};
 use crate::pace::Pace;
 use crate::time::Time;
 
@@ -41,6 +41,8 @@ struct Known {
     progress: Progress,
     mark: Mark,
     subscription: Option<Token>,
+    /// The newest stream on which it subscribed.
+    stream: StreamNumber,
 }
 
 /// See the module.
@@ -68,6 +70,11 @@ impl RemoteReplica {
         self.known.map(|known| known.progress)
     }
 
+    /// Whether it has subscribed on a later stream than this one.
+    pub(crate) fn has_left(&self, identity: ReplicaIdentity, stream: StreamNumber) -> bool {
+        self.known.is_some_and(|known| known.identity == identity && stream < known.stream)
+    }
+
     /// The subscription that is alive.
     pub(crate) fn subscription(&self) -> Option<Token> {
         self.known.and_then(|known| known.subscription)
@@ -82,7 +89,7 @@ impl RemoteReplica {
     pub(crate) fn subscribe(
         &mut self,
         identity: ReplicaIdentity,
-        subscription: Token,
+        (stream, subscription): (StreamNumber, Token),
         leader_end: Offset,
         now: Time,
     ) {
@@ -90,7 +97,7 @@ impl RemoteReplica {
         if let Some(known) = &mut self.known
             && known.identity == identity
         {
-            known.subscription = Some(subscription);
+            (known.stream, known.subscription) = (stream, Some(subscription));
             return;
         }
         if self.known.is_some() {
@@ -101,6 +108,7 @@ impl RemoteReplica {
             progress: Progress { log_end: Offset::ZERO, durable_end: Offset::ZERO },
             mark: Mark { end: leader_end, at: now },
             subscription: Some(subscription),
+            stream,
         });
         self.pace = Pace::new(now);
     }

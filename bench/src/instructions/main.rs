@@ -20,7 +20,8 @@ use vltava_model::{
 };
 use vltava_partition::{
     Acks, Assignment, Durability, Effect, Event, FollowerProgress, FollowerSubscribe, LeaderData,
-    LeaderRecovery, LocalLog, Partition, PartitionState, Produce, ReplicaIdentity, Settings, Time, Token,
+    LeaderRecovery, LocalLog, Partition, PartitionState, Produce, ReplicaIdentity, Settings, StreamNumber,
+    Time, Token,
 };
 use vltava_proto::v1::{
     FetchResponse, LeaderMessage, ProduceRequest, ProduceResponse, ReplicaData, produce_request,
@@ -122,6 +123,7 @@ impl Replica {
         self.step(Event::FollowerSubscribe(FollowerSubscribe {
             token,
             follower: identity(node),
+            stream: StreamNumber::default(),
             leader_epoch: EPOCH,
             log_start: Offset::ZERO,
             log_end,

@@ -86,6 +86,8 @@ pub struct Report {
 /// All streams on which this broker follows.
 pub struct Followers {
     streams: Mutex<BTreeMap<NodeId, Arc<Stream>>>,
+    /// Connections made so far, to whomever: a leader that gets something of an earlier one late must know that it is old.
+    connections: AtomicU64,
     state: Mutex<Option<Arc<BrokerState>>>,
     runtime: tokio::runtime::Handle,
 }
@@ -114,7 +116,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Followers {
     /// No streams yet. Tasks run on `runtime`.
     pub fn new(runtime: tokio::runtime::Handle) -> Self {
-        Self { streams: Mutex::default(), state: Mutex::new(None), runtime }
+        Self { streams: Mutex::default(), connections: AtomicU64::new(0), state: Mutex::new(None), runtime }
     }
 
     /// Gives the state that tasks need; before this nothing connects.
@@ -347,6 +349,7 @@ fn hello(state: &BrokerState, leader: NodeId) -> ReplicaHello {
         broker_epoch: state.broker_epoch().get(),
         leader_id: leader.get(),
         incarnation_id: state.incarnation.to_bytes().to_vec().into(),
+        stream_number: state.followers.connections.fetch_add(1, Ordering::Relaxed) + 1,
     }
 }
 

@@ -17,7 +17,7 @@ use vltava_commitlog::log::{LogReader, ReadBatches, ReadError};
 use vltava_model::{
     BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition,
 };
-use vltava_partition::{FollowerProgress, FollowerSuspended, ReplicaIdentity};
+use vltava_partition::{FollowerProgress, FollowerSuspended, ReplicaIdentity, StreamNumber};
 use vltava_proto::status;
 use vltava_proto::v1::{
     Diverging, Follow, FollowReply, FollowerMessage, LeaderMessage, Progress, ReplicaData, ReplicaHello,
@@ -131,7 +131,7 @@ fn bad(message: &str) -> Status {
     status::status(ErrorCode::InvalidRequest, message)
 }
 
-fn check_hello(state: &BrokerState, hello: &ReplicaHello) -> Result<(NodeId, BrokerEpoch), Status> {
+fn check_hello(state: &BrokerState, hello: &ReplicaHello) -> Result<Peer, Status> {
     if vltava_model::ClusterId::from_slice(&hello.cluster_id) != Some(state.cluster_id()) {
         return Err(status::status(
             ErrorCode::InconsistentClusterId,
@@ -142,12 +142,24 @@ fn check_hello(state: &BrokerState, hello: &ReplicaHello) -> Result<(NodeId, Bro
         let message = format!("this is node {}, not {}", state.node_id, hello.leader_id);
         return Err(status::status(ErrorCode::InvalidRequest, message));
     }
-    Ok((NodeId::new(hello.follower_id), BrokerEpoch::new(hello.broker_epoch)))
+    Ok(Peer {
+        node: NodeId::new(hello.follower_id),
+        broker_epoch: BrokerEpoch::new(hello.broker_epoch),
+        stream: StreamNumber::new(hello.stream_number),
+    })
+}
+
+/// Who is at the other end of a stream.
+#[derive(Clone, Copy)]
+struct Peer {
+    node: NodeId,
+    broker_epoch: BrokerEpoch,
+    stream: StreamNumber,
 }
 
 struct Reader {
     state: Arc<BrokerState>,
-    follower: (NodeId, BrokerEpoch),
+    follower: Peer,
     wake: Arc<WakeSet>,
     credit: Arc<Credit>,
     joins: mpsc::Sender<ToSender>,
@@ -230,7 +242,7 @@ impl Reader {
         let partition = TopicPartition::new(topic, PartitionIndex::new(suspension.partition));
         // Where the partition is not known yet, this is said again.
         let Some(handle) = self.state.partition(partition) else { return Ok(()) };
-        let (node, broker_epoch) = self.follower;
+        let Peer { node, broker_epoch, .. } = self.follower;
         let word = FollowerSuspended {
             follower: ReplicaIdentity { node, broker_epoch, directory },
             leader_epoch: LeaderEpoch::new(suspension.leader_epoch),
@@ -292,12 +304,13 @@ impl Reader {
             .partition(partition)
             .ok_or_else(|| refused(ErrorCode::UnknownTopicOrPartition, "no such partition here (yet)"))?;
         let epoch = LeaderEpoch::new(follow.leader_epoch);
-        let (node, broker_epoch) = self.follower;
+        let Peer { node, broker_epoch, stream } = self.follower;
         let follower = ReplicaIdentity { node, broker_epoch, directory };
         let (reply, answered) = oneshot::channel();
         let command = Command::Subscribe(Box::new(Subscribe {
             partition,
             follower,
+            stream,
             epoch,
             log_start: Offset::new(follow.log_start_offset),
             log_end: Offset::new(follow.log_end_offset),

@@ -17,7 +17,9 @@ use crate::wake::WakeSet;
 
 /// When an append is acknowledged.
 pub use vltava_partition::Acks;
-use vltava_partition::{FollowerProgress, FollowerSuspended, IsrOutcome, ProposalId, ReplicaIdentity};
+use vltava_partition::{
+    FollowerProgress, FollowerSuspended, IsrOutcome, ProposalId, ReplicaIdentity, StreamNumber,
+};
 
 /// Appends one batch.
 pub struct Produce {
@@ -50,6 +52,8 @@ pub struct Subscribe {
     pub partition: TopicPartition,
     /// Who.
     pub follower: ReplicaIdentity,
+    /// On which of its streams.
+    pub stream: StreamNumber,
     /// In which epoch.
     pub epoch: LeaderEpoch,
     /// Its first offset.

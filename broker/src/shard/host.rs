@@ -387,6 +387,7 @@ impl Host {
         let event = Event::FollowerSubscribe(FollowerSubscribe {
             token,
             follower: request.follower,
+            stream: request.stream,
             leader_epoch: request.epoch,
             log_start: request.log_start,
             log_end: request.log_end,

@@ -54,6 +54,30 @@ fn a_follower_counts_only_what_it_synced() {
     assert_eq!(bench.high_watermark(), 1);
 }
 
+/// The network may deliver what a stream was made with when the follower has long opened another one.
+#[test]
+fn a_subscription_that_was_held_up_on_an_earlier_stream_replaces_nothing() {
+    let mut bench = leader(1, &[1]);
+    bench.produce(3, Acks::Leader);
+    bench.sync();
+    let subscription = Token::new(bench.tokens + 1);
+    bench.stream = StreamNumber::new(2);
+    let (reply, _) = bench.subscribe(replica(2), 5, 0, None);
+    assert!(matches!(reply, SubscribeReply::Accepted { .. }));
+    bench.stream = StreamNumber::new(1);
+    let (reply, effects) = bench.subscribe(replica(2), 5, 0, None);
+    assert_eq!(reply, SubscribeReply::Refused(ErrorCode::InvalidFetchSessionEpoch));
+    assert_eq!(effects, []);
+    bench.stream = StreamNumber::new(2);
+    let (_, effects) = bench.subscribe(replica(2), 5, 0, None);
+    assert!(effects.contains(&Effect::DropFollower { follower: node(2), subscription }), "{effects:?}");
+    // Another process begins to count anew.
+    bench.stream = StreamNumber::new(1);
+    let newer = ReplicaIdentity { broker_epoch: BrokerEpoch::new(21), ..replica(2) };
+    let (reply, _) = bench.subscribe(newer, 5, 0, None);
+    assert!(matches!(reply, SubscribeReply::Accepted { .. }));
+}
+
 /// The controller may know of a larger `min.insync.replicas` than this broker, and then elects who left the ISR: its answer to
 /// a proposal is often here before the configuration is.
 #[test]

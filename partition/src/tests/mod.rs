@@ -60,6 +60,8 @@ struct Bench {
     tokens: u64,
     /// Where the log's first batch begins, if not at its start.
     first_batch: Option<Offset>,
+    /// On which followers subscribe.
+    stream: StreamNumber,
 }
 
 impl Bench {
@@ -81,7 +83,13 @@ impl Bench {
 
     fn on(log: LocalLog, settings: Settings) -> Self {
         let machine = Partition::new(replica(1), log, settings);
-        Self { machine, now: Duration::from_secs(100), tokens: 0, first_batch: None }
+        Self {
+            machine,
+            now: Duration::from_secs(100),
+            tokens: 0,
+            first_batch: None,
+            stream: StreamNumber::default(),
+        }
     }
 
     fn step(&mut self, event: Event) -> Vec<Effect> {
@@ -124,6 +132,7 @@ impl Bench {
         let request = FollowerSubscribe {
             token,
             follower,
+            stream: self.stream,
             leader_epoch: epoch(in_epoch),
             log_start: at(if last.is_some() { 0 } else { log_end }),
             log_end: at(log_end),

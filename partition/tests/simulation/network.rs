@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 use vltava_model::{LeaderEpoch, NodeId, Offset};
 use vltava_partition::{
-    Event, FollowerProgress, FollowerSubscribe, FollowerSuspended, LeaderData, ReplicaIdentity,
+    Event, FollowerProgress, FollowerSubscribe, FollowerSuspended, LeaderData, ReplicaIdentity, StreamNumber,
     SubscribeReply, Token,
 };
 
@@ -195,6 +195,7 @@ impl World {
         match message {
             Message::Subscribe(mut request) => {
                 request.token = Token::new(self.number());
+                request.stream = StreamNumber::new(id.0);
                 self.nodes.get_mut(&receiver.node).expect("known").asked.insert(request.token, id);
                 self.step(receiver.node, Event::FollowerSubscribe(request), Vec::new())
             }

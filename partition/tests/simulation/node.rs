@@ -6,8 +6,8 @@ use rand::RngExt;
 use vltava_model::{BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, NodeId, Offset};
 use vltava_partition::{
     Ability, Acked, Acks, Durability, Effect, Event, FollowerSubscribe, FollowerSuspended, IsrOutcome,
-    LeaderData, LocalLog, LogPosition, Partition, ProposalId, ReplicaIdentity, Standing, SubscribeReply,
-    Token,
+    LeaderData, LocalLog, LogPosition, Partition, ProposalId, ReplicaIdentity, Standing, StreamNumber,
+    SubscribeReply, Token,
 };
 
 use crate::controller::AlterIsr;
@@ -265,6 +265,8 @@ impl World {
                 let request = FollowerSubscribe {
                     token,
                     follower,
+                    // Named when it is sent.
+                    stream: StreamNumber::default(),
                     leader_epoch,
                     log_start,
                     log_end,
