@@ -25,28 +25,41 @@ pub(crate) struct Span {
     pub entries: Vec<CheckEntry>,
 }
 
+/// An index as it was read, of so many batches.
+struct Loaded {
+    index: SparseIndex,
+    max_timestamp: i64,
+    batches: u32,
+}
+
 impl Segment {
     /// Runs `look` on the index, loading it if need be, together with the extent that it belongs to.
     pub(super) fn with_index<R>(&self, look: impl Fn(&SparseIndex, Extent) -> R) -> Result<R, SegmentError> {
-        self.extent()?;
+        let extent = self.extent()?;
         {
             let state = self.read_state();
             if let (Some(index), Some(extent)) = (&state.index, state.extent) {
                 return Ok(look(index, extent));
             }
         }
-        let mut state = self.write_state();
-        let extent = match state.extent {
-            Some(extent) => extent,
-            None => *state.extent.insert(self.load_extent()?),
-        };
-        let (index, max_timestamp) = match state.index.take() {
-            Some(index) => (index, extent.max_timestamp),
-            None => self.load_index(extent)?,
-        };
-        let extent = Extent { max_timestamp, ..extent };
-        state.extent = Some(extent);
-        Ok(look(state.index.insert(index), extent))
+        let mut loaded = self.load_index(extent)?;
+        loop {
+            let mut state = self.write_state();
+            let extent = state.extent.expect("an extent that is known stays known");
+            if let Some(index) = &state.index {
+                // Another thread was quicker.
+                return Ok(look(index, extent));
+            }
+            if loaded.batches == extent.batches {
+                let extent = Extent { max_timestamp: Some(loaded.max_timestamp), ..extent };
+                state.extent = Some(extent);
+                return Ok(look(state.index.insert(loaded.index), extent));
+            }
+            drop(state);
+            // It grew meanwhile, by less than it had. It is not cut while somebody reads.
+            assert!(loaded.batches < extent.batches, "a segment was cut while its index was read");
+            self.load_further(&mut loaded, extent.batches)?;
+        }
     }
 
     /// The largest timestamp of any record, -1 if there is none.
@@ -57,22 +70,29 @@ impl Segment {
         }
     }
 
-    /// The index, with the largest timestamp.
-    fn load_index(&self, extent: Extent) -> Result<(SparseIndex, Option<i64>), SegmentError> {
+    /// Loads the index. No lock is held meanwhile: see [`Self::files`].
+    fn load_index(&self, extent: Extent) -> Result<Loaded, SegmentError> {
         let (offsets, times) = (self.read_whole(FileKind::OffsetIndex), self.read_whole(FileKind::TimeIndex));
-        if let (Ok(offsets), Ok(times), Some(_)) = (offsets, times, extent.max_timestamp)
+        if let (Ok(offsets), Ok(times), Some(max_timestamp)) = (offsets, times, extent.max_timestamp)
             && let Some(index) = SparseIndex::decode(self.seed, extent.coverage(), &offsets, &times)
         {
-            return Ok((index, extent.max_timestamp));
+            return Ok(Loaded { index, max_timestamp, batches: extent.batches });
         }
-        let mut index = SparseIndex::default();
-        let mut max_timestamp = -1;
-        self.each_entry(&*self.files()?, 0, extent.batches, |ordinal, entry| {
-            max_timestamp = max_timestamp.max(entry.max_timestamp);
-            index.add(ordinal, &entry, max_timestamp, self.home.index_interval_bytes);
+        let mut loaded = Loaded { index: SparseIndex::default(), max_timestamp: -1, batches: 0 };
+        self.load_further(&mut loaded, extent.batches)?;
+        Ok(loaded)
+    }
+
+    /// Goes on with an index, up to so many batches.
+    fn load_further(&self, loaded: &mut Loaded, batches: u32) -> Result<(), SegmentError> {
+        let Loaded { index, max_timestamp, .. } = loaded;
+        self.each_entry(&*self.files()?, loaded.batches, batches, |ordinal, entry| {
+            *max_timestamp = (*max_timestamp).max(entry.max_timestamp);
+            index.add(ordinal, &entry, *max_timestamp, self.home.index_interval_bytes);
             true
         })?;
-        Ok((index, Some(max_timestamp)))
+        loaded.batches = batches;
+        Ok(())
     }
 
     /// The ordinal of the batch that holds `offset`, or of the next one; the number of batches when there is none.

@@ -144,10 +144,10 @@ impl Segment {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The files, which must be there.
+    /// The files, which must be there. No lock is held while they are opened: that may wait for others to be closed, and synced
+    /// before.
     pub(crate) fn files(&self) -> Result<Arc<SegmentFiles>, SegmentError> {
-        let mut slot = self.lock_files();
-        if let Some(files) = &*slot {
+        if let Some(files) = &*self.lock_files() {
             return Ok(files.clone());
         }
         let files = match SegmentFiles::open(&self.home, self.base, self.names_synced.clone()) {
@@ -158,8 +158,7 @@ impl Segment {
             }
             files => files?,
         };
-        *slot = Some(files.clone());
-        Ok(files)
+        Ok(self.lock_files().get_or_insert(files).clone())
     }
 
     /// Forgets what can be loaded again.
@@ -175,11 +174,8 @@ impl Segment {
         if let Some(extent) = self.read_state().extent {
             return Ok(extent);
         }
-        let mut state = self.write_state();
-        match state.extent {
-            Some(extent) => Ok(extent),
-            None => Ok(*state.extent.insert(self.load_extent()?)),
-        }
+        let loaded = self.load_extent()?;
+        Ok(*self.write_state().extent.get_or_insert(loaded))
     }
 
     fn load_extent(&self) -> Result<Extent, SegmentError> {
