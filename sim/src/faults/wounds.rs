@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vltava_metadata::{BrokerState, Image, PartitionImage};
+use vltava_metadata::{BrokerImage, BrokerState, Image, PartitionImage};
 use vltava_model::{DirectoryId, NodeId, PartitionEpoch};
 use vltava_storage::{MemoryStorage, Rot};
 
@@ -87,14 +87,18 @@ impl Wounds {
     }
 
     /// Whether a broker holds something that no other replica has for certain: a partition that was created while nobody else
-    /// was up has one such replica, and is offline for good without it.
+    /// was up has one such replica, and is offline for good without it. Or whether it may get such a partition now: what is
+    /// being created is in no image yet.
     pub fn is_alone(&mut self, world: &World, node: NodeId) -> bool {
         self.look(world);
         self.image.as_ref().is_none_or(|image| {
-            image.partitions().any(|(_, known)| {
+            let holds_alone = |known: &PartitionImage| {
                 let mut counts = known.isr.iter().chain(&known.elr).peekable();
                 counts.peek().is_some() && counts.all(|other| *other == node)
-            })
+            };
+            let is_up =
+                |broker: &Arc<BrokerImage>| broker.node_id != node && broker.state == BrokerState::Active;
+            image.partitions().any(|(_, known)| holds_alone(known)) || !image.brokers().any(is_up)
         })
     }
 
