@@ -73,7 +73,7 @@ struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.tenure.liveness().disconnected(self.sender.node, self.id, self.tenure.now());
+        self.tenure.disconnected(self.sender.node, self.id);
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use vltava_metadata::{BrokerState, Image};
 use vltava_model::NodeId;
 
-use crate::liveness::{Liveness, Patience};
+use crate::liveness::{Liveness, Patience, SessionId};
 
 /// The most that one look at the clock can advance the table of sessions.
 const STEP_MAX: Duration = Duration::from_millis(250);
@@ -25,6 +25,8 @@ pub(crate) struct Tenure {
     pub term: u64,
     liveness: Mutex<Liveness>,
     clock: Mutex<Clock>,
+    /// Somebody's time is up sooner than was to be expected.
+    sooner: Notify,
     /// Where the brokers that are expected back listen.
     addresses: BTreeMap<NodeId, (String, u16)>,
 }
@@ -52,7 +54,7 @@ impl Tenure {
         let brokers = live().map(|broker| (broker.node_id, broker.incarnation));
         let liveness = Mutex::new(Liveness::new(patience, Duration::ZERO, brokers));
         let clock = Mutex::new(Clock { seen: Duration::ZERO, looked: Instant::now() });
-        Self { term, liveness, clock, addresses }
+        Self { term, liveness, clock, sooner: Notify::new(), addresses }
     }
 
     /// Where a broker that is expected back listens.
@@ -62,10 +64,11 @@ impl Tenure {
 
     /// The time of the table of sessions.
     pub(crate) fn now(&self) -> Duration {
-        self.clock().seen
+        let clock = self.clock();
+        clock.seen + clock.looked.elapsed().min(STEP_MAX)
     }
 
-    /// Looks at the clock; to be done often.
+    /// Looks at the clock; to be done several times in [`STEP_MAX`].
     pub(crate) fn look_at_clock(&self) {
         let mut clock = self.clock();
         let now = Instant::now();
@@ -79,6 +82,29 @@ impl Tenure {
 
     fn clock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long nobody's time is up, if nothing is heard of anybody; `None` when nobody is known.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        let deadline = self.liveness().next_deadline()?;
+        Some(deadline.saturating_sub(self.now()))
+    }
+
+    /// A session closed.
+    pub(crate) fn disconnected(&self, node: NodeId, session: SessionId) {
+        self.liveness().disconnected(node, session, self.now());
+        self.sooner.notify_one();
+    }
+
+    /// Nothing listens any more where a broker should.
+    pub(crate) fn vanished(&self, node: NodeId) {
+        self.liveness().vanished(node, self.now());
+        self.sooner.notify_one();
+    }
+
+    /// Waits until [`Self::next_deadline`] may have come nearer. For one task.
+    pub(crate) async fn sooner(&self) {
+        self.sooner.notified().await;
     }
 
     /// Who is alive. Hold it shortly, and never across an await.
@@ -100,6 +126,7 @@ mod tests {
         }
         assert_eq!(tenure.now(), Duration::from_millis(100));
         tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(tenure.now(), Duration::from_millis(350));
         tenure.look_at_clock();
         assert_eq!(tenure.now(), Duration::from_millis(350));
     }

@@ -13,8 +13,14 @@ use crate::queue::{Queue, QueueError};
 use crate::raft::membership::Members;
 use crate::tenure::Tenure;
 
-/// How often the table of sessions is looked at: a fraction of the grace of a closed one.
-const LOOK: Duration = Duration::from_millis(25);
+/// How soon what could not be done is tried again.
+const AGAIN: Duration = Duration::from_millis(25);
+
+/// How long at most nobody looks what there is to do.
+const CALM: Duration = Duration::from_secs(1);
+
+/// How often the clock is looked at, which counts what passed since as far as that is believable.
+const CLOCK: Duration = Duration::from_millis(100);
 
 /// How often brokers that were not heard of yet are looked for, and how long one look may take.
 const KNOCK: Duration = Duration::from_millis(200);
@@ -45,7 +51,7 @@ pub(crate) async fn run(queue: Queue, members: Members, rebalance: Option<Durati
 
 /// Of its own, so that a slow queue does not look like a process that stood still.
 async fn watch_clock(tenure: &Tenure) {
-    let mut look = tokio::time::interval(LOOK);
+    let mut look = tokio::time::interval(CLOCK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
@@ -61,6 +67,10 @@ async fn look_for_the_vanished(tenure: &Arc<Tenure>) {
     loop {
         look.tick().await;
         let expected: Vec<NodeId> = tenure.liveness().expected().collect();
+        if expected.is_empty() {
+            // Later ones are none that the controller before knew.
+            return std::future::pending().await;
+        }
         let mut knocking = tokio::task::JoinSet::new();
         for node in expected {
             let Some(address) = tenure.address(node).cloned() else { continue };
@@ -68,7 +78,7 @@ async fn look_for_the_vanished(tenure: &Arc<Tenure>) {
         }
         while let Some(knocked) = knocking.join_next().await {
             if let Ok((node, true)) = knocked {
-                tenure.liveness().vanished(node, tenure.now());
+                tenure.vanished(node);
             }
         }
     }
@@ -80,11 +90,8 @@ async fn nothing_listens((host, port): (String, u16)) -> bool {
 }
 
 async fn serve(queue: &Queue, tenure: &Arc<Tenure>, rebalance: Option<Duration>) {
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut moved = Instant::now();
     loop {
-        look.tick().await;
         let overdue: Vec<NodeId> = tenure.liveness().overdue(tenure.now()).collect();
         for node in overdue {
             fence(queue, tenure, node).await;
@@ -94,6 +101,13 @@ async fn serve(queue: &Queue, tenure: &Arc<Tenure>, rebalance: Option<Duration>)
             if !matches!(more, Ok(done) if done.response == Progress::More) {
                 moved = Instant::now();
             }
+        }
+        let moves = rebalance.map(|interval| interval.saturating_sub(moved.elapsed()));
+        let pause =
+            [tenure.next_deadline(), moves].into_iter().flatten().fold(CALM, Duration::min).max(AGAIN);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = tenure.sooner() => {}
         }
     }
 }

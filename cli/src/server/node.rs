@@ -26,8 +26,10 @@ use vltava_storage::{FilePool, RealStorage};
 
 use super::{figures, options};
 
-/// How often the parts are asked whether they are ready.
+/// How often a part that is not ready is asked whether it is.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+/// How often one that is ready is asked whether it still is.
+const HEALTH_INTERVAL_READY: Duration = Duration::from_millis(500);
 /// How long a broker may take to close after its leaderships are handed over.
 const CLOSE_BROKER: Duration = Duration::from_secs(30);
 /// How long a controller may take to close.
@@ -205,14 +207,19 @@ fn watch(
     ask: impl Fn() -> Option<Result<(), String>> + Send + 'static,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
         loop {
-            ticks.tick().await;
-            match ask() {
-                Some(Ok(())) => component.set(Readiness::Ready),
-                Some(Err(reason)) => component.set(Readiness::NotReady(reason)),
+            let pause = match ask() {
+                Some(Ok(())) => {
+                    component.set(Readiness::Ready);
+                    HEALTH_INTERVAL_READY
+                }
+                Some(Err(reason)) => {
+                    component.set(Readiness::NotReady(reason));
+                    HEALTH_INTERVAL
+                }
                 None => return,
-            }
+            };
+            tokio::time::sleep(pause).await;
         }
     })
 }

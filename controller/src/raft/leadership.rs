@@ -80,8 +80,15 @@ impl Heard {
 
     /// Whether it was heard of within that time.
     pub(crate) fn within(&self, time: Duration) -> bool {
-        let last = self.last.load(Ordering::Acquire);
-        last != 0 && self.start.elapsed() < Duration::from_millis(last) + time
+        self.is_within_for(time) > Duration::ZERO
+    }
+
+    /// How long it will have been heard of within that time, if it is not heard of again.
+    fn is_within_for(&self, time: Duration) -> Duration {
+        match self.last.load(Ordering::Acquire) {
+            0 => Duration::ZERO,
+            last => (Duration::from_millis(last) + time).saturating_sub(self.start.elapsed()),
+        }
     }
 }
 
@@ -94,13 +101,20 @@ pub(crate) async fn observe(
 ) -> Option<String> {
     let mut metrics = raft.metrics();
     let mut confirmed = None;
-    let look_again = (election_timeout / 10).max(Duration::from_millis(5));
+    let step = Duration::from_millis(5);
     let (mut seen, mut seen_at) = (metrics.borrow_and_update().clone(), Instant::now());
     let ended = loop {
         if let Err(fatal) = &seen.running_state {
             break (*fatal != Fatal::Stopped).then(|| fatal.to_string());
         }
         let leadership = judge(&raft, &seen, seen_at, &heard, election_timeout, &mut confirmed).await;
+        let holds_for = match leadership {
+            Leadership::Unknown => election_timeout / 10,
+            Leadership::Following { .. } => heard.is_within_for(election_timeout),
+            Leadership::Leading => {
+                election_timeout.saturating_sub(quorum_age(&seen, seen_at).unwrap_or_default())
+            }
+        };
         let now = Situation { term: seen.current_term, leadership };
         situation.send_if_modified(|before| {
             let changed = *before != now;
@@ -111,7 +125,7 @@ pub(crate) async fn observe(
             changed
         });
         // The figures age without a change: a stuck Raft sends none.
-        match tokio::time::timeout(look_again, metrics.changed()).await {
+        match tokio::time::timeout(holds_for.max(step), metrics.changed()).await {
             Ok(Ok(())) => (seen, seen_at) = (metrics.borrow_and_update().clone(), Instant::now()),
             Err(_) => {}
             Ok(Err(_)) => {
@@ -136,8 +150,7 @@ async fn judge(
         *confirmed = None;
         return follow(seen, heard, election_timeout);
     }
-    let age = seen.millis_since_quorum_ack.map(|age| Duration::from_millis(age) + seen_at.elapsed());
-    if age.is_none_or(|age| age >= election_timeout) {
+    if quorum_age(seen, seen_at).is_none_or(|age| age >= election_timeout) {
         *confirmed = None;
         return Leadership::Unknown;
     }
@@ -149,6 +162,11 @@ async fn judge(
         *confirmed = Some(seen.current_term);
     }
     Leadership::Leading
+}
+
+/// How long ago a quorum answered this leader; `None` when none did yet.
+fn quorum_age(seen: &Metrics, seen_at: Instant) -> Option<Duration> {
+    seen.millis_since_quorum_ack.map(|age| Duration::from_millis(age) + seen_at.elapsed())
 }
 
 /// Waits until a quorum confirms this leader and it has applied all that its log holds: the entries of its predecessors,
