@@ -48,8 +48,9 @@ pub(crate) async fn stand(
     mut link: watch::Receiver<Link>,
 ) {
     let step = (election_timeout / 40).max(Duration::from_millis(5));
-    // What else may bring the moment nearer, such as another one's candidacy, is noticed this late at most.
-    let step_max = (election_timeout / 4).max(step);
+    // What else may bring the moment nearer, such as another one's candidacy, is noticed this late at most: nobody stands sooner
+    // after that.
+    let step_max = (election_timeout / 2).max(step);
     let mut patience = draw(election_timeout);
     let mut pause = step;
     loop {
