@@ -4,15 +4,21 @@
 //! many numbers there are.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Slots of one replication stream that have something to send.
+/// Slots of one replication stream that have something to send, or are to be ended.
 #[derive(Default)]
 pub struct WakeSet {
-    marked: Mutex<BTreeSet<u32>>,
+    marks: Mutex<Marks>,
     notify: Notify,
+}
+
+#[derive(Default)]
+struct Marks {
+    news: BTreeSet<u32>,
+    ended: BTreeSet<u32>,
 }
 
 impl WakeSet {
@@ -23,9 +29,19 @@ impl WakeSet {
         }
     }
 
+    /// Says that `slot` gets nothing any more, and that the follower is to be told.
+    pub fn end(&self, slot: u32) {
+        self.marks().ended.insert(slot);
+        self.wake();
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes that `slot` has news, for a [`Self::wake`] that comes soon; says whether that was not known.
     pub fn note(&self, slot: u32) -> bool {
-        self.marked.lock().unwrap_or_else(PoisonError::into_inner).insert(slot)
+        self.marks().news.insert(slot)
     }
 
     /// Wakes the owner, to look at what was noted.
@@ -33,17 +49,25 @@ impl WakeSet {
         self.notify.notify_one();
     }
 
-    /// Takes all marked slots without waiting.
+    /// Takes all slots that have news, without waiting.
     pub fn take(&self) -> BTreeSet<u32> {
-        std::mem::take(&mut *self.marked.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.marks().news)
+    }
+
+    /// Takes all slots that are to be ended, without waiting.
+    pub fn take_ended(&self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.marks().ended)
     }
 
     /// Waits until something is marked. Safe to drop at any await: marks stay until taken.
     pub async fn wait(&self) {
         loop {
             let notified = self.notify.notified();
-            if !self.marked.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-                return;
+            {
+                let marks = self.marks();
+                if !marks.news.is_empty() || !marks.ended.is_empty() {
+                    return;
+                }
             }
             notified.await;
         }
@@ -68,5 +92,9 @@ mod tests {
         set.wake();
         set.wait().await;
         assert_eq!(set.take().into_iter().collect::<Vec<_>>(), [7]);
+        set.end(2);
+        set.wait().await;
+        assert!(set.take().is_empty());
+        assert_eq!(set.take_ended().into_iter().collect::<Vec<_>>(), [2]);
     }
 }

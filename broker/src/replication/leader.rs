@@ -366,6 +366,8 @@ struct Sender {
     backlog: BTreeSet<u32>,
     /// Slots whose watermark moved without data, or will. A shard does not wake this task for it, since more data comes mostly.
     unsettled: BTreeSet<u32>,
+    /// Slots that ended before this task heard of their beginning.
+    ended: BTreeSet<u32>,
     /// How soon they are looked at.
     look_again: Duration,
     wake: Arc<WakeSet>,
@@ -382,8 +384,9 @@ impl Sender {
         credit: Arc<Credit>,
         out: mpsc::Sender<Result<LeaderMessage, Status>>,
     ) -> Self {
-        let (backlog, unsettled) = (BTreeSet::new(), BTreeSet::new());
-        Self { slots: BTreeMap::new(), backlog, unsettled, look_again: WATERMARK_DELAY, wake, credit, out }
+        let (slots, look_again) = (BTreeMap::new(), WATERMARK_DELAY);
+        let (backlog, unsettled, ended) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { slots, backlog, unsettled, ended, look_again, wake, credit, out }
     }
 
     async fn run(mut self, mut joined: mpsc::Receiver<ToSender>) {
@@ -398,8 +401,8 @@ impl Sender {
                     None => return,
                 },
                 () = self.wake.wait() => {
-                    let marked = self.wake.take();
-                    self.backlog.extend(marked);
+                    self.backlog.extend(self.wake.take());
+                    self.end(self.wake.take_ended(), &mut message);
                 }
                 read = async { cold.as_mut().expect("guarded by the condition").await }, if cold.is_some() => {
                     cold = None;
@@ -430,6 +433,9 @@ impl Sender {
         match what {
             ToSender::Join(slot, subscription) => {
                 self.slots.insert(slot, subscription);
+                if self.ended.remove(&slot) {
+                    self.drop_slot(slot, message);
+                }
             }
             ToSender::Leave(slot) => {
                 self.slots.remove(&slot);
@@ -523,6 +529,17 @@ impl Sender {
             log_start_offset,
         }));
         self.wake.mark(slot);
+    }
+
+    /// The shard has ended these.
+    fn end(&mut self, slots: BTreeSet<u32>, message: &mut LeaderMessage) {
+        for slot in slots {
+            if self.slots.contains_key(&slot) {
+                self.drop_slot(slot, message);
+            } else if self.ended.len() < SLOTS_MAX {
+                self.ended.insert(slot);
+            }
+        }
     }
 
     fn drop_slot(&mut self, slot: u32, message: &mut LeaderMessage) {

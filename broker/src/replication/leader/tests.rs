@@ -43,9 +43,22 @@ async fn next(responses: &mut mpsc::Receiver<Result<LeaderMessage, Status>>) -> 
 struct Streamed {
     log: Log,
     shared: Arc<PartitionShared>,
+    wake: Arc<WakeSet>,
     responses: mpsc::Receiver<Result<LeaderMessage, Status>>,
     joins: mpsc::Sender<ToSender>,
     sending: JoinHandle<()>,
+}
+
+fn subscription(log: &Log, shared: &Arc<PartitionShared>) -> Subscription {
+    Subscription {
+        shared: shared.clone(),
+        reader: log.reader(),
+        epoch: EPOCH,
+        next: Offset::ZERO,
+        sent_watermark: Offset::ZERO,
+        sent_log_start: Offset::ZERO,
+        shipped: Instant::now(),
+    }
 }
 
 async fn streamed() -> Streamed {
@@ -56,25 +69,16 @@ async fn streamed() -> Streamed {
     let credit = Arc::new(Credit { bytes: AtomicU64::new(1 << 20), granted: Notify::new() });
     let sender = Sender::new(wake.clone(), credit, out);
     let sending = tokio::spawn(sender.run(joined));
-    let subscription = Subscription {
-        shared: shared.clone(),
-        reader: log.reader(),
-        epoch: EPOCH,
-        next: Offset::ZERO,
-        sent_watermark: Offset::ZERO,
-        sent_log_start: Offset::ZERO,
-        shipped: Instant::now(),
-    };
-    assert!(joins.send(ToSender::Join(3, subscription)).await.is_ok());
+    assert!(joins.send(ToSender::Join(3, subscription(&log, &shared))).await.is_ok());
     wake.mark(3);
     let data = next(&mut responses).await.unwrap();
     assert_eq!((data.data.len(), data.data[0].slot, data.data[0].high_watermark), (1, 3, 0));
-    Streamed { log, shared, responses, joins, sending }
+    Streamed { log, shared, wake, responses, joins, sending }
 }
 
 #[tokio::test]
 async fn a_watermark_is_told_without_more_data_and_without_a_wake() {
-    let Streamed { log, shared, mut responses, joins, sending } = streamed().await;
+    let Streamed { log, shared, mut responses, joins, sending, .. } = streamed().await;
     // As a shard shows it, which does not wake the stream for a watermark.
     shared.set_offsets(Offset::ZERO, log.log_end(), log.log_end());
     let told = next(&mut responses).await.unwrap();
@@ -90,7 +94,7 @@ async fn a_watermark_is_told_without_more_data_and_without_a_wake() {
 /// Else a follower that has not heard of the next leader takes it for committed what it alone has.
 #[tokio::test]
 async fn a_watermark_from_after_this_broker_led_is_not_told() {
-    let Streamed { log, shared, mut responses, joins, sending } = streamed().await;
+    let Streamed { log, shared, mut responses, joins, sending, .. } = streamed().await;
     shared.set_standing(Standing::Offline);
     shared.set_offsets(Offset::ZERO, log.log_end(), log.log_end());
     let told = next(&mut responses).await.unwrap();
@@ -102,5 +106,29 @@ async fn a_watermark_from_after_this_broker_led_is_not_told() {
     assert_eq!(status::code_of(detail), ErrorCode::NotLeaderOrFollower);
     drop(joins);
     assert!(next(&mut responses).await.is_none());
+    sending.await.unwrap();
+}
+
+/// Else a follower whose subscription was replaced or dropped would wait for ever on a stream that works.
+#[tokio::test]
+async fn a_subscription_that_the_shard_ends_is_told_to_have_ended() {
+    let is_ended = |message: &LeaderMessage, of: u32| {
+        let [FollowReply { slot, outcome: Some(follow_reply::Outcome::Error(detail)) }] =
+            &message.replies[..]
+        else {
+            panic!("no subscription is ended: {message:?}");
+        };
+        assert_eq!((*slot, status::code_of(detail)), (of, ErrorCode::NotLeaderOrFollower));
+    };
+    let Streamed { log, shared, wake, mut responses, joins, sending } = streamed().await;
+    wake.end(3);
+    is_ended(&next(&mut responses).await.unwrap(), 3);
+    // The shard may be quicker than the stream's reader, which tells the sender of a new one.
+    wake.end(4);
+    assert!(joins.send(ToSender::Join(4, subscription(&log, &shared))).await.is_ok());
+    is_ended(&next(&mut responses).await.unwrap(), 4);
+    wake.mark(4);
+    drop(joins);
+    assert!(next(&mut responses).await.is_none(), "nothing is sent for it");
     sending.await.unwrap();
 }

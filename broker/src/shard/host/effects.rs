@@ -40,10 +40,7 @@ impl Host {
             Effect::AssignEpoch { epoch, start } => self.log.assign_epoch(epoch, start),
             Effect::Ack { token, result } => self.acknowledge(turn, token, result),
             Effect::SubscribeReply { token, reply } => self.answer_subscription(token, reply),
-            Effect::DropFollower { follower, subscription } => {
-                self.subscribers
-                    .retain(|known| known.follower != follower || known.subscription != subscription);
-            }
+            Effect::DropFollower { subscription, .. } => self.drop_subscriber(subscription),
             Effect::ProposeIsr { proposal, leader_epoch, partition_epoch, isr } => {
                 turn.state.metrics.isr_proposals.add(1);
                 let (partition, shard) = (self.partition, turn.shard.clone());
@@ -281,6 +278,18 @@ impl Host {
             SubscribeReply::Refused(code) => SubscribeOutcome::Refused(code),
         };
         answer(request.reply, outcome);
+    }
+
+    /// Ends what is sent to a follower.
+    fn drop_subscriber(&mut self, subscription: Token) {
+        let Some(place) = self.subscribers.iter().position(|known| known.subscription == subscription) else {
+            return;
+        };
+        let Subscriber { wake, slot, .. } = self.subscribers.swap_remove(place);
+        // Of another leader it hears by the metadata; of this one it would wait for ever for what is not sent.
+        if self.leads() {
+            wake.end(slot);
+        }
     }
 
     fn follow(&mut self, turn: &mut Turn<'_>, leader: NodeId, spec: FollowSpec) {

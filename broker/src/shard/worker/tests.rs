@@ -6,14 +6,15 @@ use vltava_commitlog::durability::{Journal, RecoveredBody};
 use vltava_commitlog::log::{Log, Scan};
 use vltava_metadata::PartitionImage;
 use vltava_model::batch::{Batch, BatchBuilder, Compression};
-use vltava_model::{ClusterId, LeaderEpoch, PartitionEpoch, PartitionIndex, TopicId};
+use vltava_model::{BrokerEpoch, ClusterId, LeaderEpoch, PartitionEpoch, PartitionIndex, TopicId};
+use vltava_partition::{ReplicaIdentity, StreamNumber};
 use vltava_storage::{CrashMode, FilePool, MemoryStorage};
 
 use super::*;
 use crate::broker::new_state;
 use crate::directories::{Directories, OpenInput};
 use crate::options::BrokerOptions;
-use crate::shard::command::Produce;
+use crate::shard::command::{Produce, Subscribe, SubscribeOutcome};
 use crate::shard::shared::PartitionShared;
 
 const DIR: &str = "/data";
@@ -310,4 +311,32 @@ fn a_log_that_got_nothing_for_a_while_keeps_no_batches_in_memory() {
     assert!(left(&alone) < all, "it may get more soon");
     alone.maintain();
     assert_eq!(left(&alone), all);
+}
+
+#[test]
+fn a_follower_that_subscribes_on_another_stream_is_told_that_the_subscription_before_ended() {
+    let mut alone = Follower::new(1);
+    alone.assign_led_by(ME, vec![ME], 1);
+    let wakes: Vec<_> = (0..3).map(|_| Arc::new(WakeSet::default())).collect();
+    let ended = || wakes.iter().map(|wake| wake.take_ended().len()).collect::<Vec<_>>();
+    let (broker_epoch, directory) = (BrokerEpoch::new(9), DirectoryId::new(9));
+    // The first one, the third, and the second one late.
+    for (stream, accepted, told) in [(0, true, [0, 0, 0]), (2, true, [1, 0, 0]), (1, false, [0, 0, 0])] {
+        let (reply, mut answered) = tokio::sync::oneshot::channel();
+        alone.take(Command::Subscribe(Box::new(Subscribe {
+            partition: partition(),
+            follower: ReplicaIdentity { node: LEADER, broker_epoch, directory },
+            stream: StreamNumber::new(stream),
+            epoch: LeaderEpoch::new(1),
+            log_start: Offset::ZERO,
+            log_end: Offset::ZERO,
+            durable_end: Offset::ZERO,
+            last_epoch: None,
+            slot: 7,
+            wake: wakes[stream as usize].clone(),
+            reply,
+        })));
+        let is_accepted = matches!(answered.try_recv(), Ok(SubscribeOutcome::Accepted { .. }));
+        assert_eq!((is_accepted, ended()), (accepted, told.to_vec()), "stream {stream}");
+    }
 }
