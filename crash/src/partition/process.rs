@@ -19,6 +19,7 @@ use vltava_storage::{FilePool, MemoryStorage, Storage};
 use super::disk::BusyDisk;
 use super::history::Content;
 use crate::dice::Dice;
+use crate::threads;
 
 /// Where the log directory is.
 pub const DIR: &str = "/data";
@@ -131,7 +132,7 @@ impl Process {
     /// In words, when the whole directory cannot be used.
     pub fn start(storage: &MemoryStorage, setup: Setup, assigned: &Assigned) -> Result<Self, String> {
         let input = OpenInput {
-            files: FilePool::new(Arc::new(BusyDisk(storage.clone())), FILES_MAX, std::thread::sleep),
+            files: FilePool::new(Arc::new(BusyDisk(storage.clone())), FILES_MAX, threads::pause),
             paths: &[PathBuf::from(DIR)],
             node: NodeId::new(1),
             cluster: None,
