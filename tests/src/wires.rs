@@ -120,8 +120,11 @@ async fn serve(
     processes: Processes,
     mut cut_off: watch::Receiver<BTreeSet<u32>>,
 ) {
+    let Ok(here) = near.local_addr() else { return };
     // One that nobody has any more is closed.
-    let Ok(Some(from)) = tokio::task::spawn_blocking(move || maker(peer, &processes)).await else { return };
+    let Ok(Some(from)) = tokio::task::spawn_blocking(move || maker(peer, here, &processes)).await else {
+        return;
+    };
     let way = Way { from, to };
     if cut_off.wait_for(|cut_off| way.is_open(cut_off)).await.is_err() {
         return;
@@ -158,9 +161,9 @@ async fn pump(
     }
 }
 
-/// Which node's process made a connection from `peer`, `Some(None)` when somebody else did; `None` when it is gone.
-fn maker(peer: SocketAddr, processes: &Processes) -> Option<Option<u32>> {
-    let socket = (0..LOOKS).find_map(|_| socket_of(peer))?;
+/// Which node's process made a connection from `peer` to `near`, `Some(None)` when somebody else did; `None` when it is gone.
+fn maker(peer: SocketAddr, near: SocketAddr, processes: &Processes) -> Option<Option<u32>> {
+    let socket = (0..LOOKS).find_map(|_| socket_of(peer, near))?;
     Some(owner(&format!("socket:[{socket}]"), &processes.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
@@ -175,13 +178,19 @@ fn owner(socket: &str, processes: &BTreeMap<u32, u32>) -> Option<u32> {
     processes.iter().find(|(_, process)| has(process)).map(|(node, _)| *node)
 }
 
-/// The number of the socket whose local address is `peer`.
-fn socket_of(peer: SocketAddr) -> Option<String> {
-    let SocketAddr::V4(peer) = peer else { return None };
-    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(peer.ip().octets()), peer.port());
+/// The number of the socket at the other end of a connection: from `peer` to `near`. Neither end alone tells it: the same port
+/// serves for connections to others, some of which are long over and nobody's.
+fn socket_of(peer: SocketAddr, near: SocketAddr) -> Option<String> {
+    let (from, to) = (in_table(peer)?, in_table(near)?);
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(local.as_str()))?;
-    line.split_whitespace().nth(9).map(str::to_owned)
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.find(|line| line.len() > 9 && line[1] == from && line[2] == to).map(|line| line[9].to_owned())
+}
+
+/// An address as the kernel's table has it.
+fn in_table(address: SocketAddr) -> Option<String> {
+    let SocketAddr::V4(address) = address else { return None };
+    Some(format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port()))
 }
 
 #[cfg(test)]
